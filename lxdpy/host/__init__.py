@@ -1,0 +1,1 @@
+"""The only code that touches the kernel and starts programs. It knows no Raft and no HTTP."""

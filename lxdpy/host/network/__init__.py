@@ -1,0 +1,1 @@
+"""Networks of this host: one driver a file, found by `registry`. `driver` says what a driver is."""

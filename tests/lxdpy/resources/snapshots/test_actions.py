@@ -1,0 +1,96 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from cluster import failpoints
+from cluster.errors import Conflict
+from lxdpy.daemon.context import Daemon
+from lxdpy.host.storage.driver import Volume
+from lxdpy.resources.instances import given
+from lxdpy.resources.instances.delete import delete
+from lxdpy.resources.instances.model import INSTANCES
+from lxdpy.resources.snapshots import actions
+from lxdpy.resources.snapshots.commands import CreateSnapshot, FinishSnapshot
+from lxdpy.resources.snapshots.model import SNAPSHOTS, Snapshot
+from tests.lxdpy.fakes import MEMBER_ID, LocalStore
+from tests.lxdpy.resources.instances.scene import FakeVolumes, house, instance, ready_store
+from tests.patience import eventually
+
+SNAPSHOT = Snapshot("default", "c1", "s0", "id0")
+
+
+@pytest.fixture
+def store() -> LocalStore:
+    """With an instance c1 that has a snapshot s0."""
+    store = ready_store()
+    instance(store, "c1", pool="default")
+    store.run(CreateSnapshot(SNAPSHOT, MEMBER_ID))
+    store.run(FinishSnapshot(SNAPSHOT.key, SNAPSHOT.id))
+    return store
+
+
+def in_house(root: Path, store: LocalStore, story: Callable[[Daemon], Awaitable[None]]) -> None:
+    async def main() -> None:
+        (root / "run").mkdir()
+        async with asyncio.TaskGroup() as tasks:
+            await story(house(root, store, tasks))
+
+    asyncio.run(main())
+
+
+def test_an_instance_stays_until_its_snapshots_are_read(tmp_path: Path, store: LocalStore) -> None:
+    async def story(daemon: Daemon) -> None:
+        row = store.state.get(INSTANCES, "default/c1")
+        with actions.used(daemon, SNAPSHOT.id):
+            deleting = asyncio.create_task(delete(daemon, row))
+            await eventually(lambda: daemon.let_go)
+            assert store.state.rows(INSTANCES)
+        await deleting
+        assert not store.state.rows(INSTANCES)
+
+    in_house(tmp_path, store, story)
+
+
+def test_what_could_not_be_deleted_is_not_deleted_later(tmp_path: Path, store: LocalStore) -> None:
+    """It may have been started again by then."""
+
+    async def story(daemon: Daemon) -> None:
+        row = store.state.get(INSTANCES, "default/c1")
+        busy = FakeVolumes(tmp_path)
+
+        async def unmount(_: Volume) -> None:
+            raise Conflict("busy")
+
+        busy.unmount = unmount  # type: ignore[method-assign,assignment]
+        daemon.pools.driver = lambda _: busy  # type: ignore[method-assign,assignment,return-value]
+        with pytest.raises(Conflict, match="busy"):
+            await delete(daemon, row)
+        assert not await given.is_marked(daemon, row)
+        await given.mark_deleted(daemon, row)  # one that a crash has cut short goes on
+        with pytest.raises(Conflict, match="busy"):
+            await delete(daemon, row)
+        assert await given.is_marked(daemon, row)
+
+    in_house(tmp_path, store, story)
+
+
+def test_nobody_begins_to_read_a_snapshot_that_is_being_removed(tmp_path: Path, store: LocalStore) -> None:
+    refused = []
+
+    async def story(daemon: Daemon) -> None:
+        def read() -> None:
+            with pytest.raises(Conflict), actions.used(daemon, "other", SNAPSHOT.id):
+                pass
+            refused.append(dict(daemon.in_use))
+
+        with actions.used(daemon, SNAPSHOT.id), pytest.raises(Conflict, match="is being copied"):
+            await actions.delete(daemon, "default/c1", SNAPSHOT)
+        with failpoints.inject("snapshot.delete", read):
+            await actions.delete(daemon, "default/c1", SNAPSHOT)
+        assert daemon.going == set()
+
+    in_house(tmp_path, store, story)
+    assert refused == [{}]
+    assert not store.state.rows(SNAPSHOTS)
