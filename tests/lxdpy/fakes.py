@@ -9,13 +9,11 @@ async with serving(daemon, routes) as client:
 import asyncio
 import io
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
-from weakref import WeakValueDictionary
 
 import aiohttp
 import msgspec
@@ -29,7 +27,6 @@ from cluster.state.table import Table
 from cluster.state.txn import Change, State
 from lxdpy.daemon.context import Daemon
 from lxdpy.daemon.hub import Hub
-from lxdpy.host.devices.watch import DeviceWatch
 from lxdpy.resources.operations.registry import Operations
 from lxdpy.resources.server.origins import headers_for
 from lxdpy.resources.tables import new_machine
@@ -154,7 +151,7 @@ class LocalStore:
 
 
 def local_daemon(root: Path, store: LocalStore | None = None, **parts: object) -> Daemon:
-    """A Daemon of which only the store, hub, operations and the given `parts` exist. Within a loop."""
+    """A Daemon of the store, hub, operations, `parts`, and of what begins empty. Within a loop."""
     store = store or LocalStore()
     hub = Hub(cast(Any, store))
     made: dict[str, Any] = {"root": root, "store": store, "hub": hub, **parts}
@@ -164,16 +161,11 @@ def local_daemon(root: Path, store: LocalStore | None = None, **parts: object) -
     for field in fields(Daemon):
         if field.name in made:
             setattr(daemon, field.name, made[field.name])
-    daemon.locks = WeakValueDictionary()
-    daemon.halting = set()
-    daemon.arrivals = {}
-    daemon.cut_off = set()
-    daemon.fenced = set()
-    daemon.device_watch = DeviceWatch()
+        elif field.default is not MISSING:
+            setattr(daemon, field.name, field.default)
+        elif field.default_factory is not MISSING:
+            setattr(daemon, field.name, field.default_factory())
     daemon.current = True
-    daemon.in_use = Counter()
-    daemon.let_go = {}
-    daemon.going = set()
     return daemon
 
 
