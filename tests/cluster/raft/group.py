@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from cluster.errors import Error
-from cluster.raft.store import Identity, Store
+from cluster.raft.store import Applied, Identity, Store
 from cluster.tls.certificates import KeyPair, make
 from cluster.tls.contexts import Contexts
 from tests.cluster.raft.toy import machine
@@ -157,3 +158,23 @@ async def _vote(founder: Store, name: str) -> None:
                 await founder.add_voter(name)
             except Error:
                 await asyncio.sleep(0.05)
+
+
+def run(test: Callable[[Path], Any], folder: Path) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await test(folder)
+
+    asyncio.run(bounded())
+
+
+def others(made: Group, store: Store) -> list[Store]:
+    return [other for other in made.stores if other is not store]
+
+
+def note_key(keys: list[str], applied: Applied) -> None:
+    keys.append(applied.changes[0].key)
+
+
+def note_cast(casts: list[tuple[str, dict[str, Any]]], member: str, body: dict[str, Any]) -> None:
+    casts.append((member, body))

@@ -1,6 +1,5 @@
 """Who leads, how soon after another, and what may be read from a leader."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from cluster.raft.journal import Journal
 from cluster.raft.messages import (
     Append,
-    Message,
     Ping,
     Pong,
     PreVote,
@@ -16,43 +14,7 @@ from cluster.raft.messages import (
     Vote,
 )
 from tests.cluster.raft.simulator import STEP, Simulator
-
-
-@pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    simulator = Simulator(tmp_path, monkeypatch)
-    for name in "abc":
-        simulator.start(name)
-    simulator.leader()
-    yield simulator
-    for name in list(simulator.members):
-        simulator.crash(name)
-
-
-def followers(simulator: Simulator) -> list[str]:
-    leader = simulator.leader()
-    return [name for name in simulator.members if name != leader]
-
-
-def receive(simulator: Simulator, name: str, sender: str, message: Message) -> list[Message]:
-    """Deliver, make one pass, and take what goes back to the sender."""
-    member = simulator.members[name]
-    member.outbox.clear()
-    member.node.receive(sender, message)
-    member.node.step()
-    answers = [sent for to, sent in member.outbox if to == sender]
-    member.outbox.clear()
-    return answers
-
-
-def append(simulator: Simulator, name: str, *commands: bytes, term: int = 0) -> Append:
-    """The entries after the last one of `name`."""
-    node = simulator[name]
-    term = term or node.term
-    last = node.journal.last
-    entries = [(command, last + offset, term) for offset, command in enumerate(commands, 1)]
-    return Append(term, 0, last, node.journal.last_term, entries)
-
+from tests.cluster.raft.steps import followers, receive
 
 # Elections
 

@@ -1,8 +1,6 @@
 """Who votes, who only listens, who leads; and that the library never pickles."""
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pysyncobj.pickle
 import pytest
@@ -11,24 +9,8 @@ from pysyncobj import syncobj
 from cluster.raft.batches import NOT_TAKEN, Reply
 from cluster.raft.codec import MEMBERSHIP, NO_OP, Peer, dumps, loads, membership
 from cluster.raft.messages import Append, Appended
-from cluster.raft.node import Node
 from tests.cluster.raft.simulator import Simulator
-
-
-@pytest.fixture
-def simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    made = Simulator(tmp_path, monkeypatch)
-    yield made
-    for name in list(made.members):
-        made.crash(name)
-
-
-def alone(simulator: Simulator, *keys: str) -> Node:
-    node = simulator.start("a", "a")
-    simulator.leader()
-    simulator.write("a", *keys)
-    return node
-
+from tests.cluster.raft.steps import alone
 
 # Membership
 

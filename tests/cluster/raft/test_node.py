@@ -1,7 +1,7 @@
 """One member: what it starts from, what it proposes, whom it lets vote."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,24 +14,9 @@ from cluster.raft.core import MAX_MESSAGE
 from cluster.raft.frames import Damaged
 from cluster.raft.journal import Identity, Journal
 from cluster.raft.messages import Forward
-from cluster.raft.node import Node
 from tests.cluster.raft.simulator import CLUSTER, Simulator
+from tests.cluster.raft.steps import alone
 from tests.cluster.raft.toy import Refuse, entry
-
-
-@pytest.fixture
-def simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    made = Simulator(tmp_path, monkeypatch)
-    yield made
-    for name in list(made.members):
-        made.crash(name)
-
-
-def alone(simulator: Simulator, *keys: str) -> Node:
-    node = simulator.start("a", "a")
-    simulator.leader()
-    simulator.write("a", *keys)
-    return node
 
 
 def compacted(simulator: Simulator) -> Path:

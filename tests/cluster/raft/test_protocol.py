@@ -1,8 +1,5 @@
 """The protocol between members: a test for each way in which the library alone loses or invents writes."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from cluster.failpoints import inject
@@ -11,49 +8,12 @@ from cluster.raft.messages import (
     Append,
     Appended,
     Install,
-    Message,
     RequestVote,
     Vote,
 )
 from cluster.raft.snapshot import Header
 from tests.cluster.raft.simulator import STEP, Crash, Simulator
-
-
-@pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    simulator = Simulator(tmp_path, monkeypatch)
-    for name in "abc":
-        simulator.start(name)
-    simulator.leader()
-    yield simulator
-    for name in list(simulator.members):
-        simulator.crash(name)
-
-
-def followers(simulator: Simulator) -> list[str]:
-    leader = simulator.leader()
-    return [name for name in simulator.members if name != leader]
-
-
-def receive(simulator: Simulator, name: str, sender: str, message: Message) -> list[Message]:
-    """Deliver, make one pass, and take what goes back to the sender."""
-    member = simulator.members[name]
-    member.outbox.clear()
-    member.node.receive(sender, message)
-    member.node.step()
-    answers = [sent for to, sent in member.outbox if to == sender]
-    member.outbox.clear()
-    return answers
-
-
-def append(simulator: Simulator, name: str, *commands: bytes, term: int = 0) -> Append:
-    """The entries after the last one of `name`."""
-    node = simulator[name]
-    term = term or node.term
-    last = node.journal.last
-    entries = [(command, last + offset, term) for offset, command in enumerate(commands, 1)]
-    return Append(term, 0, last, node.journal.last_term, entries)
-
+from tests.cluster.raft.steps import append, followers, receive
 
 # Disk
 

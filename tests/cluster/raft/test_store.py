@@ -1,10 +1,8 @@
 """Stores over TLS on loopback: what the rest of the program relies on."""
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,31 +10,10 @@ from cluster.errors import Conflict, Error, Invalid, Unavailable, Uncertain
 from cluster.failpoints import inject
 from cluster.raft import asking
 from cluster.raft.frames import Damaged
-from cluster.raft.store import Applied, Store
-from tests.cluster.raft.group import Group, Member, group
+from cluster.raft.store import Applied
+from tests.cluster.raft.group import Member, group, note_key, others, run
 from tests.cluster.raft.toy import COUNTERS, Raise, Refuse, value, values
 from tests.patience import WITHIN, eventually
-
-
-def run(test: Callable[[Path], Any], folder: Path) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await test(folder)
-
-    asyncio.run(bounded())
-
-
-def others(made: Group, store: Store) -> list[Store]:
-    return [other for other in made.stores if other is not store]
-
-
-def _note_key(keys: list[str], applied: Applied) -> None:
-    keys.append(applied.changes[0].key)
-
-
-def _note_cast(casts: list[tuple[str, dict[str, Any]]], member: str, body: dict[str, Any]) -> None:
-    casts.append((member, body))
-
 
 # One member
 
@@ -170,7 +147,7 @@ def test_all_members_propose_read_and_agree(tmp_path: Path) -> None:
             heard: dict[str, list[str]] = {name: [] for name in "abc"}
             for store in made.stores:
                 keys = heard[store.member_id]
-                store.watch(partial(_note_key, keys))
+                store.watch(partial(note_key, keys))
             proposals = [
                 store.propose(Raise(f"{store.member_id}{number}"))
                 for number in range(20)

@@ -1,7 +1,6 @@
 """Links between stores: gossip, news, changed addresses, removed members."""
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,32 +8,10 @@ from typing import Any
 import pytest
 
 from cluster.errors import Invalid
-from cluster.raft.store import Applied, Store
 from cluster.tls.certificates import ensure
-from tests.cluster.raft.group import Group, Member, group
+from tests.cluster.raft.group import Member, group, note_cast, others, run
 from tests.cluster.raft.toy import Raise
 from tests.patience import eventually
-
-
-def run(test: Callable[[Path], Any], folder: Path) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await test(folder)
-
-    asyncio.run(bounded())
-
-
-def others(made: Group, store: Store) -> list[Store]:
-    return [other for other in made.stores if other is not store]
-
-
-def _note_key(keys: list[str], applied: Applied) -> None:
-    keys.append(applied.changes[0].key)
-
-
-def _note_cast(casts: list[tuple[str, dict[str, Any]]], member: str, body: dict[str, Any]) -> None:
-    casts.append((member, body))
-
 
 # Links
 
@@ -45,7 +22,7 @@ def test_gossip_reaches_all_members_or_one(tmp_path: Path) -> None:
             await eventually(lambda: all(len(store.links) == 2 for store in made.stores))
             heard: dict[str, list[tuple[str, dict[str, Any]]]] = {name: [] for name in "abc"}
             for name in "abc":
-                made[name].on_cast(partial(_note_cast, heard[name]))
+                made[name].on_cast(partial(note_cast, heard[name]))
             for number in range(10):
                 made["a"].cast({"number": number})
             made["b"].cast({"only": "c"}, to="c")
