@@ -13,8 +13,7 @@ from lxdpy.host.devices.nic_physical import NicPhysical
 from lxdpy.host.devices.nic_routed import NicRouted
 from lxdpy.host.devices.none import Nothing
 from lxdpy.host.devices.proxy import Proxy
-from lxdpy.host.devices.unix_block import UnixBlock
-from lxdpy.host.devices.unix_char import UnixChar
+from lxdpy.host.devices.unix_file import UnixBlock, UnixChar
 from lxdpy.host.devices.unix_hotplug import UnixHotplug
 from lxdpy.host.devices.usb import Usb
 from lxdpy.host.network.driver import NetworkDriver

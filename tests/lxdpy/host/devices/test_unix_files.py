@@ -8,8 +8,7 @@ from msgspec.structs import replace
 
 from cluster.errors import Invalid
 from lxdpy.host.devices.driver import Changing, Node, Seat
-from lxdpy.host.devices.unix_block import UnixBlock
-from lxdpy.host.devices.unix_char import UnixChar
+from lxdpy.host.devices.unix_file import UnixBlock, UnixChar
 from lxdpy.host.devices.unix_options import DeviceMissing
 
 

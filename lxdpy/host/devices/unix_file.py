@@ -1,7 +1,7 @@
-"""Device type `unix-char`: a character device of the host, by the path of its file or by its numbers."""
+"""Device types `unix-char` and `unix-block`: a device of the host, by its file's path or its numbers."""
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lxdpy.config.key import KeyTable
 from lxdpy.host.devices.driver import Attachment, Options, Seat
@@ -16,12 +16,13 @@ from lxdpy.host.devices.unix_options import (
 )
 
 
-class UnixChar:
+class _UnixFile:
     """See DeviceDriver, and Changing for one that is not required. Kept in volatile: nodes."""
 
-    type: ClassVar[str] = "unix-char"
+    type: ClassVar[str]
+    kind: ClassVar[Literal["b", "c"]]
+    options: ClassVar[KeyTable]
     hotplug: ClassVar[bool] = True
-    options: ClassVar[KeyTable] = KeyTable("unix-char device", file_keys("unix-char"))
 
     def check(self, options: Options) -> None:
         self.options.check(options)
@@ -29,7 +30,7 @@ class UnixChar:
 
     async def start(self, seat: Seat) -> Attachment:
         """Changes nothing on the host. Raises DeviceMissing for a required one, Invalid for another file."""
-        node = await asyncio.to_thread(node_of, seat.options, "c")
+        node = await asyncio.to_thread(node_of, seat.options, self.kind)
         if node is None and self.options.parsed(seat.options, "required"):
             raise DeviceMissing(
                 f"Required device does not exist on this host: {source_of(seat.options)}", device=seat.name
@@ -46,3 +47,19 @@ class UnixChar:
         if options.get("major") or self.options.parsed(options, "required"):
             return ()
         return (source_of(options),)
+
+
+class UnixChar(_UnixFile):
+    """A character device."""
+
+    type = "unix-char"
+    kind = "c"
+    options = KeyTable("unix-char device", file_keys("unix-char"))
+
+
+class UnixBlock(_UnixFile):
+    """A block device."""
+
+    type = "unix-block"
+    kind = "b"
+    options = KeyTable("unix-block device", file_keys("unix-block"))
