@@ -347,6 +347,11 @@ MUTATIONS = (
         ("test_link.py::test_a_wrong_greeting_closes_the_connection",),
     ),
     Mutation(
+        "lets in who says that it is another member", "link.py",
+        "        elif member != message.me:", "        elif False:",
+        ("test_link.py::test_who_it_is_the_certificate_says",),
+    ),
+    Mutation(
         "speaks to whoever answers", "link.py",
         "        if self._board.member_of(transport) != self.member:", "        if not self.member:",
         ("test_link.py::test_no_link_to_another_member_than_was_dialled_even_if_tls_trusts_it",),

@@ -160,6 +160,36 @@ def test_a_member_that_cannot_hear_is_removed_by_force_and_told_when_it_can(four
     assert "/1.0/profiles/mine" not in first.ask("GET", "/1.0/profiles")
 
 
+def test_who_is_back_hears_of_the_one_that_came_meanwhile_and_leads(four: Cluster) -> None:
+    """Else it would refuse the leader as a stranger, and so never get the log that tells of it."""
+    first, second, away, newcomer = four.members
+    lxc(first, "config", "set", "cluster.offline_threshold", "6")
+    lxc(first, "cluster", "remove", newcomer.name, "--force", "--yes")
+    eventually(lambda: alone(newcomer), within=TOLD_WITHIN)
+    eventually(lambda: names(away) == ["n1", "n2", "n3"], within=AGREED)
+    away.kill()
+    newcomer.join(first.token(newcomer.name))
+    eventually(lambda: votes(second) == ["n1", "n2", "n4"], within=30)
+    for leader, other in [(first, second), (second, first)] * 2:
+        if leads(first) == leader.name:
+            other.freeze()  # so there is one only to hand on to
+            leader.stop()
+            other.thaw()
+            leader.start()
+            eventually(lambda: leads(first) != "", within=AGREED)
+    assert leads(first) == newcomer.name
+    away.start()
+    eventually(lambda: names(away) == ["n1", "n2", "n3", "n4"], within=AGREED)
+    lxc(away, "profile", "set", "default", "user.by", away.name)
+    lxc(first, "config", "unset", "cluster.offline_threshold")
+
+
+def leads(member: Member) -> str:
+    """The leader's name, as that member knows it; "" while there is none."""
+    rows = lxc_json(member, "cluster", "list")
+    return next((row["server_name"] for row in rows if "database-leader" in row["roles"]), "")
+
+
 def test_of_two_members_a_dead_one_can_be_removed_and_the_last_one_cannot(four: Cluster) -> None:
     first, second, third, fourth = four.members
     for gone in (third, fourth):

@@ -21,6 +21,13 @@ class Peer(msgspec.Struct, frozen=True):
     certificate: str  # PEM; two of them while one takes the other's place
 
 
+class Voters(msgspec.Struct, frozen=True):
+    """Who voted, as of a log index: one member tells another that may have been away."""
+
+    index: int = 0
+    peers: dict[str, Peer] = {}
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Who this member is. `voters` counts only while the log is empty: for a member that has just joined.
 
@@ -38,8 +45,9 @@ class Identity(msgspec.Struct, frozen=True):
     certificate_key: str = ""
     moved: dict[str, str] = {}  # addresses by member, told to the stopped daemon; until the state says so too
     fresh: bool = False
-    removed: tuple[str, ...] = ()  # PEM of members that were removed: they are told so when they dial
+    removed: dict[str, str] = {}  # PEM by member, of those who were removed: they are told so when they dial
     own_keys: tuple[dict[str, str], ...] = ()  # of a joiner: what it was told of its parts of pools, networks
+    index: int = 0  # of the log, up to which the peers are known: older states tell nothing of them
 
     def addresses(self) -> dict[str, str]:
         return {member: peer.address for member, peer in self.peers.items() if peer.address}
@@ -62,6 +70,19 @@ def relocated(identity: Identity, addresses: Mapping[str, str]) -> Identity:
         for member, peer in identity.peers.items()
     }
     return msgspec.structs.replace(identity, peers=peers, moved={**identity.moved, **addresses}, **own)
+
+
+def introduced(identity: Identity, voters: Voters) -> Identity:
+    """Knowing these as well, if they are of a later state than what it knows: one of them may lead."""
+    if voters.index <= identity.index:
+        return identity
+    told = {
+        member: Peer(identity.moved.get(member, peer.address), peer.certificate)
+        for member, peer in voters.peers.items()
+    }
+    shown = {peer.certificate for peer in told.values()}  # who was removed and joined again has another id
+    kept = {member: peer for member, peer in identity.peers.items() if peer.certificate not in shown}
+    return msgspec.structs.replace(identity, peers=kept | told, index=voters.index)
 
 
 class DamagedIdentity(Error):

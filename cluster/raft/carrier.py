@@ -41,8 +41,8 @@ class PeerContexts(Protocol):
         """The member with that certificate."""
         ...
 
-    def was_removed(self, der: bytes) -> bool:
-        """Whether a member with that certificate was removed. It may shake hands, to be told so."""
+    def was_removed(self, der: bytes, member: str) -> bool:
+        """Whether this member, with that certificate, was removed. It may shake hands, to be told so."""
         ...
 
 
@@ -176,9 +176,9 @@ class Carrier:
         certificate = _certificate(transport)
         return None if certificate is None else self._contexts.member_of(certificate)
 
-    def was_removed(self, transport: asyncio.BaseTransport) -> bool:
+    def was_removed(self, transport: asyncio.BaseTransport, member: str) -> bool:
         certificate = _certificate(transport)
-        return certificate is not None and self._contexts.was_removed(certificate)
+        return certificate is not None and self._contexts.was_removed(certificate, member)
 
     def dismissed(self, by: str) -> None:
         self._events.dismissed(by)

@@ -32,7 +32,7 @@ class Switchboard(Protocol):
     me: str
 
     def member_of(self, transport: asyncio.BaseTransport) -> str | None: ...
-    def was_removed(self, transport: asyncio.BaseTransport) -> bool: ...
+    def was_removed(self, transport: asyncio.BaseTransport, member: str) -> bool: ...
     def opened(self, link: "Incoming") -> None: ...
     def accepted(self, link: "Incoming") -> None: ...
     def up(self, link: "Outgoing") -> None: ...
@@ -111,12 +111,14 @@ class Incoming(asyncio.Protocol):
         member = board.member_of(self._transport)
         if not isinstance(message, Hello) or message.cluster != board.cluster_id:
             log.warning("raft link from %s refused: it does not mean this cluster", member or "a stranger")
-        elif member is None and board.was_removed(self._transport):
+        elif member is None and board.was_removed(self._transport, message.me):
             self._transport.write(frame(Dismissed()))
             self._transport.close()  # once that is sent
             return False
         elif member is None:
             log.warning("raft link refused: not a member")
+        elif member != message.me:
+            log.warning("raft link from %s refused: it says that it is %s", member, message.me)
         elif message.to != board.me:
             log.warning("raft link from %s refused: it wants %s", member, message.to)
         else:
@@ -163,7 +165,7 @@ class Outgoing(asyncio.Protocol):
             self.abort()
             return
         transport.set_write_buffer_limits(high=MAX_BUFFER)
-        transport.write(frame(Hello(cluster=self._board.cluster_id, to=self.member)))
+        transport.write(frame(Hello(self._board.cluster_id, self.member, self._board.me)))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -17,10 +17,14 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="type"):
 
 
 class Hello(Message, frozen=True, tag=0):
-    """First frame of a link, from who dialled it."""
+    """First frame of a link, from who dialled it: whom it wants, and who it is.
+
+    The certificate proves the latter; but a server that was removed and joined again has had several ids.
+    """
 
     cluster: str
     to: str
+    me: str
 
 
 class Welcome(Message, frozen=True, tag=1):

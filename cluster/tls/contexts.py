@@ -117,17 +117,17 @@ class Contexts:
 
     def __init__(self, own: KeyPair) -> None:
         self._own = own
-        self._view = _View(own, {})
+        self._view = _View(own, {}, {})
 
-    def update(self, members: Mapping[str, str], removed: Iterable[str] = ()) -> None:
+    def update(self, members: Mapping[str, str], removed: Mapping[str, str] | None = None) -> None:
         """Member id -> its certificates (PEM), this member's own included or not; Invalid on a PEM that is
         none.
 
-        `removed` (PEM) were members: they get as far as being told so.
+        `removed`, likewise, were members: they get as far as being told so.
         """
-        gone = frozenset(removed)
+        gone = removed or {}
         if (members, gone) != (self._view.members, self._view.removed):
-            self._view = _View(self._own, dict(members), gone)
+            self._view = _View(self._own, dict(members), dict(gone))
 
     def reload(self) -> None:
         """This member's own key pair was replaced on disk: new links use the new one."""
@@ -144,25 +144,26 @@ class Contexts:
         """Whose certificate it is; None for a stranger's and for none."""
         return None if der is None else self._view.ids.get(der)
 
-    def was_removed(self, der: bytes) -> bool:
-        return der in self._view.gone
+    def was_removed(self, der: bytes, member_id: str) -> bool:
+        """A server may have been removed and have joined again, as another member."""
+        return (der, member_id) in self._view.gone
 
 
 class _View:
     """One version of the membership."""
 
-    def __init__(self, own: KeyPair, members: dict[str, str], removed: frozenset[str] = frozenset()) -> None:
+    def __init__(self, own: KeyPair, members: dict[str, str], removed: dict[str, str]) -> None:
         self.own = own
         self.members = members
         self.removed = removed
         self.ids = {der: member_id for member_id, pem in members.items() for der in pem_to_ders(pem)}
-        self.gone = {pem_to_der(pem) for pem in removed}
+        self.gone = {(pem_to_der(pem), member_id) for member_id, pem in removed.items()}
         self._server: ssl.SSLContext | None = None
         self._clients: dict[str, ssl.SSLContext] = {}
 
     def server(self) -> ssl.SSLContext:
         if self._server is None:
-            self._server = peer_server(self.own, [*self.members.values(), *self.removed])
+            self._server = peer_server(self.own, [*self.members.values(), *self.removed.values()])
         return self._server
 
     def client(self, member_id: str) -> ssl.SSLContext:

@@ -105,5 +105,5 @@ def listens(address: str) -> bool:
 
 def make_sole(survivor: Stopped, cluster_id: str) -> None:
     me = survivor.identity.member_id
-    alone = msgspec.structs.replace(survivor.identity, cluster_id=cluster_id, voters=(me,))
+    alone = msgspec.structs.replace(survivor.identity, cluster_id=cluster_id, voters=(me,), index=0)
     take_over(survivor.log, cluster_id, lambda: identities.save(survivor.root, alone))

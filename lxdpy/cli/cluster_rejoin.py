@@ -77,4 +77,5 @@ def following(before: Identity, answer: Accepted) -> Identity:
         voters=tuple(answer.voters),
         certificate=answer.certificate,
         certificate_key=answer.certificate_key,
+        index=answer.index,
     )

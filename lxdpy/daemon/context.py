@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lxdpy.daemon.beat import Beat
     from lxdpy.daemon.hub import Hub
     from lxdpy.daemon.instance_states import InstanceStates
+    from lxdpy.daemon.introductions import Introductions
     from lxdpy.daemon.membership import Membership
     from lxdpy.daemon.metrics_port import MetricsPort
     from lxdpy.host.devices.registry import Devices
@@ -56,6 +57,7 @@ class Daemon:
     tasks: asyncio.TaskGroup
     store: Store
     beat: Beat
+    introductions: Introductions
     hub: Hub
     operations: Operations
     forwarder: Forwarder

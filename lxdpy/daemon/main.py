@@ -32,6 +32,7 @@ from lxdpy.daemon.beat import Beat
 from lxdpy.daemon.context import Daemon
 from lxdpy.daemon.hub import Hub
 from lxdpy.daemon.instance_states import InstanceStates
+from lxdpy.daemon.introductions import Introductions
 from lxdpy.daemon.membership import Membership
 from lxdpy.daemon.metrics_port import MetricsPort
 from lxdpy.daemon.work import Work, open_log
@@ -147,7 +148,7 @@ async def assemble(root: Path, options: Options, tasks: asyncio.TaskGroup) -> tu
     bridges, pools, states = Bridges(), Pools(), InstanceStates()
     files, consoles, guests = FileSessions(), Consoles(), Guests()
     drivers = networks(root)
-    hub, beat = Hub(store), Beat(store)
+    hub, beat, introductions = Hub(store), Beat(store), Introductions(store)
     store.on_cast(states.heard)  # what others tell, they tell as soon as there is a link
     await open_log(store, membership)
     daemon = Daemon(
@@ -158,6 +159,7 @@ async def assemble(root: Path, options: Options, tasks: asyncio.TaskGroup) -> tu
         tasks=tasks,
         store=store,
         beat=beat,
+        introductions=introductions,
         hub=hub,
         operations=Operations(store, hub, tasks),
         forwarder=Forwarder(store, keys, beat.online),

@@ -25,7 +25,7 @@ from cluster.membership import identity as identities
 from cluster.membership.certificates import pem_of
 from cluster.membership.commands import ReadyMember, ReportInventory, SetMemberAddress
 from cluster.membership.features import FEATURES, UpdateVersion
-from cluster.membership.identity import Identity, Peer
+from cluster.membership.identity import Identity, Peer, introduced
 from cluster.membership.model import MEMBERS, REMOVED, Inventory, members, the_cluster
 from cluster.state.txn import State
 from cluster.tls.certificates import fingerprint_of
@@ -68,6 +68,7 @@ class Membership:
         self.reopen: Callable[[Identity], Awaitable[None]]  # likewise
         self.serve: Callable[[bool], None]  # likewise: whether requests are answered
         self.server: web.Server  # likewise
+        self._listens = True  # where the identity says, and with its certificate
         self.out = asyncio.Event()  # set when this member was removed; it then becomes another one
         self.trust()
 
@@ -113,21 +114,25 @@ class Membership:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        old, new = self.identity, followed(self.identity, self.daemon.state)
+        old, introductions = self.identity, self.daemon.introductions
+        new = followed(introduced(old, introductions.newest), self.daemon.state)
         if new.member_id not in new.peers:
             if self.daemon.state.find(REMOVED, new.member_id):
                 self.dismissed(new.member_id)
             return
-        if new == old:
-            return
-        await failpoints.reach("identity.followed")
-        await asyncio.to_thread(identities.save, self.root, new)
-        self.identity = new  # not before it is on disk: who failed tries again as long as they differ
-        self.trust()
-        for gone in old.peers.keys() - new.peers.keys():
-            self.daemon.store.drop(gone)
-        self.daemon.store.addresses_changed()
-        await self.listen(new.listen)
+        if new != old:
+            await failpoints.reach("identity.followed")
+            await asyncio.to_thread(identities.save, self.root, new)
+            self.identity = new  # not before it is on disk: who failed tries again as long as they differ
+            self._listens = False
+            self.trust()
+            for gone in old.peers.keys() - new.peers.keys():
+                self.daemon.store.drop(gone)
+            self.daemon.store.addresses_changed()
+            introductions.tell()
+        if not self._listens:
+            await self.listen(new.listen)
+            self._listens = True
 
     async def listen(self, address: str) -> None:
         """Listen there ("": on the local socket only, unless clustered). Raises Invalid when it cannot be."""
@@ -163,6 +168,7 @@ class Membership:
         After a crash in the middle the next start goes on from there.
         """
         await self.daemon.store.stop()
+        self.daemon.introductions.forget()
         self.identity = identity
         self.secrets.clear()
         await asyncio.to_thread(identities.save, self.root, identity)
@@ -247,9 +253,11 @@ class Membership:
 
 
 def followed(identity: Identity, state: State) -> Identity:
-    """`identity` as the state has it; but where a member is, as was told to this one while it was stopped,
-    until the state agrees; and where a joining one listens, as it is about to tell.
+    """`identity` as the state has it, unless it is of a later one; but where a member is, as was told to this
+    one while it was stopped, until the state agrees; and where a joining one listens, as it is about to tell.
     """
+    if state.index < identity.index:
+        return identity
     me, cluster, rows = identity.member_id, the_cluster(state), members(state)
     joins = any(row.id == me and row.status == "joining" for row in rows)
     told = identity.moved
@@ -258,12 +266,13 @@ def followed(identity: Identity, state: State) -> Identity:
     listens = (
         {} if joins or me in moved else {name: member_setting(state, me, key) for name, key in own.items()}
     )
-    return msgspec.structs.replace(
+    new = msgspec.structs.replace(
         identity,
         peers={row.id: Peer(moved.get(row.id, row.address), pem_of(row)) for row in rows},
-        removed=tuple(sorted(row.certificate for row in state.rows(REMOVED).values())),
+        removed={row.id: row.certificate for row in state.rows(REMOVED).values()},
         moved=moved,
         certificate=cluster.certificate,
         certificate_key=cluster.certificate_key,
         **listens,
     )
+    return new if new == identity else msgspec.structs.replace(new, index=state.index)

@@ -65,6 +65,7 @@ class Reconciler:
         self._images = Level(daemon.tasks, lambda key: images.drop(daemon, key), "image")
         self._certificate = Level(daemon.tasks, lambda _: renewal.settle(daemon), "certificate")
         self._identity = Level(daemon.tasks, self._refresh, "identity")
+        self._later_members = Level(daemon.tasks, self._catch_up_with, "members of a later state")
         self._moves = Level(daemon.tasks, lambda key: move.drive(daemon, key), "move")
         self._backups = Level(daemon.tasks, lambda id: backups.settle(daemon, id), "backup")
         self._volume_backups = Level(
@@ -140,9 +141,22 @@ class Reconciler:
         elif self._daemon.current:
             self._residues.poke(change.key)
 
+    def introduced(self) -> None:
+        """This member may have been told whom to trust."""
+        self._identity.poke("")
+
     async def _refresh(self, _: str) -> None:
-        await self._daemon.membership.refresh()
+        membership = self._daemon.membership
+        await membership.refresh()
         await self._daemon.metrics.follow()
+        if self._daemon.state.index < membership.identity.index:
+            self._later_members.poke("")
+
+    async def _catch_up_with(self, _: str) -> None:
+        """Until its state is as new as what it was told of the voters, a member does not follow its own."""
+        while (index := self._daemon.membership.identity.index) > self._daemon.state.index:
+            await self._daemon.store.wait_index(index)
+        self._identity.poke("")
 
     def _instance(self, before: Instance | None, after: Instance | None) -> None:
         daemon = self._daemon
@@ -217,6 +231,7 @@ class Reconciler:
         """
         daemon, state = self._daemon, self._daemon.state
         daemon.current = False
+        self.introduced()
         for name in state.rows(POOLS):
             self._pools.poke(name)
         for key in state.rows(NETWORKS):

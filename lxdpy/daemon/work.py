@@ -62,6 +62,7 @@ class Work:
         self.api = api
         self.group = group
         self.reconciler = Reconciler(daemon)
+        daemon.introductions.heard = self.reconciler.introduced
         self.periodic = Periodic(daemon)
         self.orphans = Orphans(daemon)
         self.job_map = JobMap(daemon)

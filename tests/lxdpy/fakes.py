@@ -143,6 +143,9 @@ class LocalStore:
     def on_link(self, callback: Callable[[str, bool], None]) -> None:
         self._links.append(callback)
 
+    def addresses_changed(self) -> None:
+        """There is nobody to dial."""
+
     def link(self, member_id: str, up: bool) -> None:
         """Have a link come up or go down."""
         self.links = self.links | {member_id} if up else self.links - {member_id}

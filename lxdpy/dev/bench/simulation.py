@@ -93,7 +93,7 @@ class Nobody:
     def member_of(self, der: bytes) -> str | None:
         return None
 
-    def was_removed(self, der: bytes) -> bool:
+    def was_removed(self, der: bytes, member: str) -> bool:
         return False
 
     def _refuse(self) -> NoReturn:

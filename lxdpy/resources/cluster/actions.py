@@ -136,6 +136,7 @@ async def _become(daemon: "Daemon", body: ClusterPut, ticket: Ticket) -> str:
         certificate=answer.certificate,
         certificate_key=answer.certificate_key,
         fresh=True,
+        index=answer.index,
         own_keys=tuple(msgspec.to_builtins(key) for key in body.member_config or ()),
     )
     await daemon.membership.become(identity)

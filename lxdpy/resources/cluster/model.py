@@ -104,6 +104,7 @@ class Accepted(msgspec.Struct, frozen=True):
     voters: list[str]
     certificate: str
     certificate_key: str
+    index: int = 0  # of the state in which the members were these
 
 
 Json = dict[str, Any]

@@ -48,4 +48,5 @@ def accepted(store: "Store", state: State) -> Accepted:
         voters=sorted(store.voters),
         certificate=cluster.certificate,
         certificate_key=cluster.certificate_key,
+        index=state.index,
     )

@@ -53,7 +53,7 @@ async def says(made: Group, data: bytes, name: str = "b") -> bytes:
         writer.transport.abort()
 
 
-HELLO = frame(Hello(cluster=CLUSTER, to="a"))
+HELLO = frame(Hello(CLUSTER, "a", "b"))
 
 
 def test_a_member_is_welcomed(tmp_path: Path) -> None:
@@ -74,8 +74,9 @@ def test_a_member_is_welcomed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "greeting",
     [
-        frame(Hello(cluster="another", to="a")),
-        frame(Hello(cluster=CLUSTER, to="b")),
+        frame(Hello("another", "a", "b")),
+        frame(Hello(CLUSTER, "b", "b")),
+        frame(Hello(CLUSTER, "a", "c")),
         frame(Vote(term=9)),
         frame(TimeoutNow(term=9)),
         LENGTH.pack(2 << 30) + b"x",
@@ -111,12 +112,13 @@ def test_garbage_after_the_greeting_closes_the_connection(garbage: bytes, tmp_pa
 
 def test_who_was_removed_is_told_so_and_nothing_else(tmp_path: Path) -> None:
     async def strike(made: Group) -> None:
-        made.members["a"].contexts.update({"a": keys("a").pem()}, [keys("b").pem()])
+        made.members["a"].contexts.update({"a": keys("a").pem()}, {"b": keys("b").pem()})
         heard: list[Any] = []
         made["a"].on_cast(lambda *cast: heard.append(cast))
         assert await says(made, HELLO + frame(Cast(body={"x": 1}))) == frame(Dismissed())
         assert await says(made, frame(Vote(term=9))) == b""
-        assert await says(made, frame(Hello(cluster="another", to="a"))) == b""
+        assert await says(made, frame(Hello("another", "a", "b"))) == b""
+        assert await says(made, frame(Hello(CLUSTER, "a", "b2"))) == b""  # as which it has joined again
         assert heard == []
 
     attack(tmp_path, strike)
@@ -156,13 +158,15 @@ def test_without_tls_nobody_is_heard(tmp_path: Path) -> None:
 
 
 def test_who_it_is_the_certificate_says(tmp_path: Path) -> None:
-    """A member cannot speak for another: there is no field to do it with."""
+    """A member cannot speak for another."""
 
     async def strike(made: Group) -> None:
         heard: list[str] = []
         made["a"].on_cast(lambda member, _: heard.append(member))
+        cast = frame(Cast(body={"from": "b"}))
+        assert await says(made, HELLO + cast, "c") == b""
         _, writer = await dialled(made, "c")
-        writer.write(HELLO + frame(Cast(body={"from": "b"})))
+        writer.write(frame(Hello(CLUSTER, "a", "c")) + cast)
         await eventually(lambda: heard == ["c"])
         writer.transport.abort()
 

@@ -98,7 +98,7 @@ def test_a_removed_member_is_told_by_whoever_it_dials(tmp_path: Path) -> None:
             removed, here = made.members.pop(gone), made.members[leader.member_id]
             assert removed.dismissals == []
             own = {leader.member_id: here.contexts._own.pem()}
-            here.contexts.update(own, [removed.contexts._own.pem()])
+            here.contexts.update(own, {gone: removed.contexts._own.pem()})
             leader.drop(gone)
             await eventually(lambda: removed.dismissals == [leader.member_id])
             assert not leader.links

@@ -167,12 +167,13 @@ def test_a_removed_member_is_refused_and_unknown(keys: dict[str, KeyPair]) -> No
 
 def test_a_removed_member_is_known_to_have_been_one(keys: dict[str, KeyPair]) -> None:
     a, b = contexts_of(keys, "a", a=A, b=B), contexts_of(keys, "b", a=A, b=B)
-    b.update(members(keys, b=B), removed=[keys["a"].pem()])
+    b.update(members(keys, b=B), removed={A: keys["a"].pem()})
     shown, said = asyncio.run(visit(b.server(), a.client(B)))
     assert said == b"hello"
     assert shown is not None
-    assert (b.member_of(shown), b.was_removed(shown)) == (None, True)
-    assert not b.was_removed(keys["b"].der())
+    assert (b.member_of(shown), b.was_removed(shown, A)) == (None, True)
+    assert not b.was_removed(shown, "another")
+    assert not b.was_removed(keys["b"].der(), B)
 
 
 def test_contexts_are_kept_until_the_members_change(keys: dict[str, KeyPair]) -> None:

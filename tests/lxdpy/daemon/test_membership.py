@@ -1,12 +1,20 @@
 """What a member keeps of the state in its identity, for its next start."""
 
-import msgspec
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
-from cluster.membership.identity import Identity
+import msgspec
+import pytest
+
+from cluster.errors import Invalid
+from cluster.membership.identity import Identity, Peer, Voters, introduced
 from cluster.membership.model import MEMBERS
-from lxdpy.daemon.membership import followed
+from lxdpy.daemon.introductions import Introductions
+from lxdpy.daemon.membership import Membership, followed
 from lxdpy.resources.server.commands import ConfigureServer
-from tests.lxdpy.fakes import MEMBER_ID
+from tests.lxdpy.fakes import MEMBER_ID, LocalStore, local_daemon
 from tests.lxdpy.resources.cluster.scene import clustered
 
 
@@ -22,3 +30,68 @@ def test_a_joining_member_keeps_where_it_listens_until_it_has_told_it() -> None:
     store.run(ConfigureServer({}, MEMBER_ID, {"core.https_address": ":9443"}))
     store.put(MEMBERS, MEMBER_ID, msgspec.structs.replace(row, status="ready"))
     assert followed(seen, store.state).listen == ":9443"
+
+
+def test_an_older_state_tells_nothing_of_members_and_the_same_one_nothing_new() -> None:
+    """Who replays its log must not forget whom it was told to trust meanwhile, nor trust who is long gone."""
+    store = clustered()
+    known = Identity(
+        "c1", MEMBER_ID, peers={"later": Peer("10.0.0.9:8443", "l")}, index=store.state.index + 1
+    )
+    assert followed(known, store.state) == known
+    store.put(MEMBERS, "later", msgspec.structs.replace(store.state.get(MEMBERS, MEMBER_ID), id="later"))
+    seen = followed(known, store.state)
+    assert seen.peers.keys() == store.state.rows(MEMBERS).keys()
+    assert seen.index == store.state.index
+    store.run(ConfigureServer({}, MEMBER_ID, {"user.x": "1"}))
+    assert followed(seen, store.state) == seen
+
+
+def test_voters_of_a_later_state_are_known_beside_the_members_that_were() -> None:
+    known = Identity(
+        "c1", "a", peers={"a": Peer("1:1", "A"), "b": Peer("1:2", "B"), "c": Peer("1:3", "C")}, index=5
+    )
+    told = {"a": Peer("1:1", "A"), "b": Peer("1:5", "B2"), "d": Peer("1:3", "C")}
+    assert introduced(known, Voters(5, told)) is known
+    seen = introduced(known, Voters(6, told))
+    assert (seen.peers, seen.index) == (told, 6)  # c has left and joined again, as d
+
+
+def test_an_address_that_was_told_to_the_stopped_member_counts_for_a_voter_as_well() -> None:
+    known = Identity("c1", "a", peers={"b": Peer("new:1", "B")}, moved={"b": "new:1"})
+    assert introduced(known, Voters(6, {"b": Peer("old:1", "B")})).peers == {"b": Peer("new:1", "B")}
+
+
+class Host(Membership):
+    """On which an address can be taken by somebody else."""
+
+    def __init__(self, root: Path, store: LocalStore) -> None:
+        contexts = SimpleNamespace(update=lambda *_: None)
+        super().__init__(
+            root, Identity("c1", MEMBER_ID), cast(Any, contexts), cast(Any, None), cast(Any, None)
+        )
+        introductions = Introductions(cast(Any, store))
+        self.daemon = local_daemon(root, store, introductions=introductions, membership=self)
+        self.taken: str | None = None
+        self.listened: list[str] = []
+
+    async def listen(self, address: str) -> None:
+        if address == self.taken:
+            raise Invalid(f"Cannot listen on {address}")
+        self.listened.append(address)
+
+
+def test_an_address_that_could_not_be_listened_at_is_tried_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = clustered()
+        store.run(ConfigureServer({}, MEMBER_ID, {"core.https_address": "10.0.0.1:9443"}))
+        host = Host(tmp_path, store)
+        host.taken = "10.0.0.1:9443"
+        with pytest.raises(Invalid):
+            await host.refresh()
+        host.taken = None
+        await host.refresh()
+        await host.refresh()
+        assert host.listened == ["10.0.0.1:9443"]
+
+    asyncio.run(story())

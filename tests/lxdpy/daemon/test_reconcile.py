@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from cluster.errors import Unavailable
+from cluster.membership.identity import Identity
 from lxdpy.daemon.context import Daemon
 from lxdpy.daemon.reconcile import Reconciler
 from lxdpy.host.gpu.inventory import Gpu, Node
@@ -88,7 +89,7 @@ def on_host(root: Path, story: Callable[[Host], Awaitable[None]]) -> None:
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             daemon = house(root, store, tasks)
             daemon.images = cast(Any, images := Files())
-            daemon.membership = cast(Any, SimpleNamespace(refresh=refresh))
+            daemon.membership = cast(Any, SimpleNamespace(refresh=refresh, identity=Identity("c1", "m1")))
             daemon.metrics = cast(Any, SimpleNamespace(follow=refresh))
             runtime = cast(FakeRuntime, daemon.runtime)
             await story(Host(daemon, store, runtime, images, Reconciler(daemon)))
