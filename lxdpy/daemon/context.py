@@ -88,9 +88,7 @@ class Daemon:
     fenced: set[str] = field(default_factory=set)  # keys of those that are ended as this member is cut off
     arrivals: dict[str, Expected] = field(default_factory=dict)  # by operation: what others send here
     halting: set[str] = field(default_factory=set)  # volumes whose clean stop is waited for
-    forced: dict[str, set[asyncio.Event]] = field(
-        default_factory=dict
-    )  # by volume: who cuts such a stop short
+    forced: dict[str, set[asyncio.Event]] = field(default_factory=dict)  # by volume: who cuts that short
 
     @property
     def member_id(self) -> str:
