@@ -100,9 +100,13 @@ async def here(call: AnyCall, row: Instance, put: InstanceStatePut) -> str:
     if isinstance(begun, Operation):
         await begun.wait(ENDS_WITHIN)
         return begun.err
-    await Turns(call.daemon).over(begun.id, ENDS_WITHIN)  # and its start is the turn's own operation
-    view = await Turns(call.daemon).find(call.daemon.state, begun.id)
-    return view.err if view else ""
+    turns = Turns(call.daemon)
+    await turns.over(begun.id, ENDS_WITHIN)
+    if view := await turns.find(call.daemon.state, begun.id):
+        return view.err
+    started = await call.daemon.operations.get(begun.id)
+    await started.wait(ENDS_WITHIN)
+    return started.err
 
 
 async def there(call: AnyCall, row: Instance, put: InstanceStatePut) -> str:
