@@ -4,8 +4,10 @@ Counted once; from state to state only what changed is counted again.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
+
+import msgspec
 
 from cluster.membership.model import INVENTORIES, MEMBERS, Member
 from cluster.scheduler.types import LINKS, GpuView, Hold, MemberView, Scheduling
@@ -80,7 +82,7 @@ class Census:
             groups=member.groups,
             architecture=member.architecture,
             instances=self._instances[member.id],
-            gpus=tuple(gpus[uuid] for uuid in sorted(gpus)),
+            gpus=overlapped([gpus[uuid] for uuid in sorted(gpus)]),
             cpus=inventory.cpus if inventory else 0,
             memory=inventory.memory if inventory else 0,
         )
@@ -116,6 +118,28 @@ def gpu_view(row: GpuRow) -> GpuView:
         cdi=row.cdi,
         holders=tuple(Hold(shown(h.instance), h.sharing, h.memory) for h in row.holders),
     )
+
+
+def overlapped(gpus: Sequence[GpuView]) -> tuple[GpuView, ...]:
+    """All of a member: who has a card whole has each part of it as well, and who has a part is in the way of
+    who wants the card. A card may be cut, or joined again, while somebody holds it.
+    """
+    if not any(gpu.parent for gpu in gpus):
+        return tuple(gpus)
+    whole = {gpu.uuid: gpu.holders for gpu in gpus}
+    parts = defaultdict[str, list[Hold]](list)
+    for gpu in gpus:
+        parts[gpu.parent] += gpu.holders
+
+    def seen(gpu: GpuView) -> GpuView:
+        others = whole.get(gpu.parent, ()) if gpu.parent else parts.get(gpu.uuid, ())
+        if not others or gpu.state == "partitioned":
+            return gpu
+        what = "which has the whole GPU" if gpu.parent else "which has a MIG device of it"
+        holds = (Hold(f"{hold.holder}, {what}", "exclusive") for hold in others)
+        return msgspec.structs.replace(gpu, holders=(*gpu.holders, *holds))
+
+    return tuple(map(seen, gpus))
 
 
 def shown(instance: str) -> str:

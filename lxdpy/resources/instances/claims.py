@@ -10,7 +10,7 @@ from cluster.scheduler.types import Ask, MemberView, Placement
 from cluster.state.txn import State
 from lxdpy.resources.gpus.commands import Grant
 from lxdpy.resources.gpus.model import GPUS, GPUS_KEPT, GpuRow
-from lxdpy.resources.instances.census import CENSUS, gpu_view, shown
+from lxdpy.resources.instances.census import CENSUS, gpu_view, overlapped, shown
 from lxdpy.resources.profiles.model import Config, Devices
 from lxdpy.resources.server.model import setting
 
@@ -48,7 +48,7 @@ def _without(state: State, view: MemberView, instance: str, devices: Collection[
     if not any(hold.holder == name for gpu in view.gpus for hold in gpu.holders):
         return view
     rows = (state.get(GPUS, gpu.uuid) for gpu in view.gpus)
-    return replace(view, gpus=tuple(gpu_view(_left(row, instance, devices)) for row in rows))
+    return replace(view, gpus=overlapped([gpu_view(_left(row, instance, devices)) for row in rows]))
 
 
 def _left(row: GpuRow, instance: str, devices: Collection[str] | None) -> GpuRow:

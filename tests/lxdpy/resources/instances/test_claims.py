@@ -72,6 +72,26 @@ def test_what_an_instance_holds_counts_as_free_for_itself() -> None:
     assert seen(store, without="default/c1")["none"].gpus[0].state == "free"
 
 
+def test_who_has_a_whole_card_has_its_parts_and_who_has_a_part_is_in_the_cards_way() -> None:
+    store = scene()
+    part = msgspec.structs.replace(gpu("MIG-1"), parent="GPU-1")
+    add(store, part)
+    whole = "c1, which has the whole GPU"
+    assert [hold.holder for hold in seen(store)["none"].gpus[1].holders] == [
+        whole, whole, "lab/c2, which has the whole GPU"
+    ]  # fmt: skip
+    mine = seen(store, without="default/c1")["none"].gpus[1]
+    assert [hold.holder for hold in mine.holders] == ["lab/c2, which has the whole GPU"]
+    add(
+        store,
+        gpu("GPU-1"),
+        msgspec.structs.replace(part, holders=(Holder("default/c3", "a", "shared", 1.0),)),
+    )
+    [hold] = seen(store)["none"].gpus[0].holders
+    assert (hold.holder, hold.sharing) == ("c3, which has a MIG device of it", "exclusive")
+    assert seen(store, without="default/c3")["none"].gpus[0].holders == ()
+
+
 def test_states_that_are_no_ones_to_take_are_seen() -> None:
     store = scene()
     for known, state in (({"draining": True}, "draining"), ({"missing": True}, "missing")):
