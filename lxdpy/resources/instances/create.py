@@ -13,7 +13,7 @@ from cluster.errors import Error, Invalid
 from cluster.ids import operation_id
 from cluster.membership.model import GROUPS, is_clustered, member_named, name_of
 from cluster.scheduler.place import place
-from cluster.scheduler.types import Ask
+from cluster.scheduler.types import Ask, MemberView, Placement
 from cluster.state.command import CALLER
 from cluster.state.txn import State
 from lxdpy.host.network.bridge import random_hwaddr
@@ -97,14 +97,8 @@ def prepared(
 
 def placed(daemon: "Daemon", draft: Prepared) -> CreateInstance:
     """With the place and the GPUs that the scheduler chooses as things stand."""
-    row, ask, policy, origin = draft.row, draft.ask, draft.policy, draft.origin
-    state = daemon.state
-    members = views(state, daemon.beat.online)
-    at_origin = [view for view in members if view.name == name_of(state, origin.member)]
-    try:
-        placement = place(ask, at_origin if origin.member and ask.target is None else members, policy)
-    except Error:
-        placement = place(ask, members, policy)
+    row, origin, state = draft.row, draft.origin, daemon.state
+    placement = place_of(state, draft, views(state, daemon.beat.online))
     owner = member_named(state, placement.member)
     instance = msgspec.structs.replace(
         row,
@@ -113,7 +107,17 @@ def placed(daemon: "Daemon", draft: Prepared) -> CreateInstance:
         architecture=row.architecture or owner.architecture or "x86_64",
     )
     snapshots = copies(origin, row.project, row.name)
-    return CreateInstance(instance, grants_of(ask, placement), snapshots)
+    return CreateInstance(instance, grants_of(draft.ask, placement), snapshots)
+
+
+def place_of(state: State, draft: Prepared, members: list[MemberView]) -> Placement:
+    """Where what it is made of is, if it can be there and nobody says otherwise. Raises as `place` does."""
+    ask, policy, origin = draft.ask, draft.policy, draft.origin
+    at_origin = [view for view in members if view.name == name_of(state, origin.member)]
+    try:
+        return place(ask, at_origin if origin.member and ask.target is None else members, policy)
+    except Error:
+        return place(ask, members, policy)
 
 
 def drafted(

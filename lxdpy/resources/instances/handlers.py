@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 from aiohttp import web
 
-from cluster.errors import Error, Forbidden, NotFound
+from cluster.errors import Error, Forbidden, Invalid, NotFound
 from cluster.state.etag import check_etag
 from cluster.state.txn import State
 from lxdpy.resources.backups import index, restore
@@ -96,12 +96,14 @@ async def create_instance(call: Call[None]) -> web.StreamResponse:
         return refresh_instance(call, row, body.source)
     if not call.identity.admin:
         check_target(call.state, call.project, call.target)
+    count = asking.count_of(call.query("count"))
     if is_true(call.query("dry-run")):
+        if count is not None:
+            raise Invalid(f"A dry run is of one instance, without a count ({count})", key="count")
         return sync(dry_run(call.daemon, body, call.project, call.target, call.identity.sees))
     if body.source.type == "migration":
         row, secrets = await arrivals.record(call.daemon, body, call.project, call.target)
         return asynchronous(creating(call, row, secrets), project=elsewhere(call, row))
-    count = asking.count_of(call.query("count"))
     made = await asking.create(call.daemon, body, call.project, call.target, count)
     if isinstance(made, Instance):
         return asynchronous(creating(call, made), project=elsewhere(call, made))
