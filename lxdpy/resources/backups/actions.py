@@ -22,8 +22,8 @@ from lxdpy.resources.instances.model import INSTANCES, Instance
 from lxdpy.resources.instances.owner import built
 from lxdpy.resources.migration.files import reading, still
 from lxdpy.resources.operations.operation import Operation
-from lxdpy.resources.snapshots.actions import used
 from lxdpy.resources.snapshots.model import Snapshot, snapshots_of
+from lxdpy.resources.snapshots.readers import used
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon

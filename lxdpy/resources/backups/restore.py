@@ -27,9 +27,9 @@ from lxdpy.resources.instances.model import INSTANCES, Instance, InstancesPost, 
 from lxdpy.resources.instances.origin import Origin
 from lxdpy.resources.profiles.model import PROFILES, Config, Devices
 from lxdpy.resources.projects.model import home
-from lxdpy.resources.snapshots.actions import used
 from lxdpy.resources.snapshots.model import Snapshot, snapshots_of
 from lxdpy.resources.snapshots.names import check_name
+from lxdpy.resources.snapshots.readers import used
 from lxdpy.resources.storage_pools.model import POOLS
 from lxdpy.resources.wire import seconds_of
 

@@ -32,7 +32,7 @@ from lxdpy.resources.projects.model import PROJECTS
 from lxdpy.resources.projects.permitted import check_target
 from lxdpy.resources.remotes import arrivals, refresh
 from lxdpy.resources.snapshots import actions as snapshots
-from lxdpy.resources.snapshots.actions import used
+from lxdpy.resources.snapshots.readers import used
 from lxdpy.resources.wire import only_set, options_set, rfc3339, url
 from lxdpy.rest.filter import parse
 from lxdpy.rest.replies import asynchronous, sync

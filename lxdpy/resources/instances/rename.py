@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cluster import failpoints
-from cluster.errors import AlreadyExists, Invalid
+from cluster.errors import AlreadyExists, Conflict, Invalid
 from lxdpy.host.storage.driver import Volume
+from lxdpy.resources.backups import model as backups
 from lxdpy.resources.instances import cloud_init
 from lxdpy.resources.instances import devices as device_actions
 from lxdpy.resources.instances.commands import RENAMED_FROM, RenameInstance
@@ -15,33 +16,38 @@ from lxdpy.resources.instances.model import INSTANCES, Instance
 from lxdpy.resources.instances.names import check_name
 from lxdpy.resources.instances.owner import built, present, report
 from lxdpy.resources.instances.templates import DUE
+from lxdpy.resources.snapshots import readers
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
 
 
 def check_rename(daemon: "Daemon", row: Instance, name: str, project: str) -> None:
-    """Raises Invalid, AlreadyExists."""
+    """Raises Invalid, AlreadyExists, Conflict."""
     check_name(name)
     if f"{project}/{name}" in daemon.state.rows(INSTANCES):
         raise AlreadyExists(f'Name "{name}" already in use', instance=name)
     if row.status != "Stopped":
         raise Invalid("Renaming of running instance not allowed")
+    if any(one.status != "Ready" for one in backups.all_of(daemon.state, row.key)):
+        raise Conflict(f"A backup is being made or deleted: {row.name}")  # by the name that it has
 
 
 async def rename(daemon: "Daemon", key: str, name: str, project: str) -> None:
-    """And have it in that project."""
+    """And have it in that project. Raises Conflict while a snapshot of it is being copied for long."""
     built(daemon, key)
+    await readers.unread(daemon, key)
     async with daemon.lock(f"instance {key}"):
         row = built(daemon, key)
         check_rename(daemon, row, name, project)
         new = msgspec.structs.replace(row, name=name, project=project)
         async with daemon.lock(f"instance {new.key}"):
-            row = await moved(daemon, row)
-            await device_actions.forget(daemon, row, expanded(daemon.state, row)[1])
-            state = await daemon.store.propose(RenameInstance(key, name, project))
-            await failpoints.reach("instance.renamed")
-            await moved(daemon, state.get(INSTANCES, new.key))
+            with readers.going_with(daemon, key):
+                row = await moved(daemon, row)
+                await device_actions.forget(daemon, row, expanded(daemon.state, row)[1])
+                state = await daemon.store.propose(RenameInstance(key, name, project))
+                await failpoints.reach("instance.renamed")
+                await moved(daemon, state.get(INSTANCES, new.key))
 
 
 async def moved(daemon: "Daemon", row: Instance) -> Instance:

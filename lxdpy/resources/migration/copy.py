@@ -13,6 +13,7 @@ from lxdpy.resources.migration.files import Part, fetch, hidden_snapshot
 from lxdpy.resources.snapshots import actions
 from lxdpy.resources.snapshots.commands import CreateSnapshot, FinishSnapshot
 from lxdpy.resources.snapshots.model import Snapshot, snapshots_of
+from lxdpy.resources.snapshots.readers import used
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
@@ -79,7 +80,7 @@ async def _fetch_snapshot(
 ) -> None:
     """Into a snapshot, that then stays, or becomes the instance's files."""
     target = actions.volume(row, snapshot)
-    with actions.used(daemon, snapshot.id):
+    with used(daemon, snapshot.id):
         await daemon.store.propose(CreateSnapshot(snapshot, daemon.member_id))
         try:
             await fetch(daemon, source, [Part(id, target)], row.pool)

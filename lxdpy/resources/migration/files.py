@@ -19,8 +19,8 @@ from lxdpy.resources.images.model import IMAGES
 from lxdpy.resources.instances.model import Instance
 from lxdpy.resources.instances.owner import built
 from lxdpy.resources.snapshots import actions
-from lxdpy.resources.snapshots.actions import used
 from lxdpy.resources.snapshots.model import Snapshot
+from lxdpy.resources.snapshots.readers import used
 from lxdpy.resources.storage_pools.model import POOLS
 from lxdpy.rest.forward import Alive
 from lxdpy.rest.patience import while_true

@@ -188,16 +188,20 @@ async def _abort(daemon: "Daemon", row: Instance, move: Move, reason: str) -> No
 
 
 async def clear(daemon: "Daemon", key: str) -> None:
-    """Remove a residue (key) of this member, unless an instance has its place by now. Idempotent."""
+    """Remove a residue (key) of this member, unless an instance has its place by now. Idempotent.
+
+    Once nobody copies a snapshot of it any more: nobody begins to, as it is elsewhere.
+    """
     residue = daemon.state.find(RESIDUES, key)
     if residue is None or residue.member != daemon.member_id:
         return
+    for id in await _snapshots_in(daemon, residue):
+        await daemon.unused(id)
     async with daemon.lock(f"instance {residue.instance}"):
         if key not in daemon.state.rows(RESIDUES):
             return
         if residue.pool in daemon.state.rows(POOLS) and not _is_taken(daemon, residue):
-            project, _, name = residue.instance.partition("/")
-            volume = Instance(project, name, "", "").volume
+            volume = _volume_of(residue)
             now = daemon.state.find(INSTANCES, residue.instance)
             if now is None or not now.stayed or not await is_anothers(daemon, _in(now, residue.pool)):
                 await daemon.pools.driver(residue.pool).delete(Volume(volume))
@@ -205,6 +209,20 @@ async def clear(daemon: "Daemon", key: str) -> None:
                 daemon.forget_files(volume)
         await failpoints.reach("residue.cleared")
         await daemon.store.propose(ForgetResidue(key))
+
+
+async def _snapshots_in(daemon: "Daemon", residue: Residue) -> list[str]:
+    """Ids of those that are on disk, be it unseen."""
+    if residue.pool not in daemon.state.rows(POOLS):
+        return []
+    volumes = await daemon.pools.driver(residue.pool).volumes()
+    mine = ("container", _volume_of(residue))
+    return [one.snapshot for one in volumes if one.snapshot and (one.kind, one.name) == mine]
+
+
+def _volume_of(residue: Residue) -> str:
+    project, _, name = residue.instance.partition("/")
+    return Instance(project, name, "", "").volume
 
 
 def _is_taken(daemon: "Daemon", residue: Residue) -> bool:

@@ -30,10 +30,10 @@ from lxdpy.resources.remotes.link import LONGEST, Link, Progress, awaited, calle
 from lxdpy.resources.remotes.model import CONTROL, FILES, Arrival, Peer, peer_of
 from lxdpy.resources.remotes.source import features_of
 from lxdpy.resources.remotes.target import Base, Fill, Receiver, nothing, receive
-from lxdpy.resources.snapshots.actions import used
 from lxdpy.resources.snapshots.commands import CreateSnapshot, FinishSnapshot
 from lxdpy.resources.snapshots.model import Snapshot
 from lxdpy.resources.snapshots.names import check_name
+from lxdpy.resources.snapshots.readers import used
 from lxdpy.resources.storage_pools.model import POOLS
 from lxdpy.rest.websocket import Sockets
 

@@ -11,8 +11,8 @@ from lxdpy.resources.remotes.arrivals import linked, sockets
 from lxdpy.resources.remotes.link import Progress
 from lxdpy.resources.remotes.model import Target, peer_of
 from lxdpy.resources.remotes.source import offer_of, send
-from lxdpy.resources.snapshots.actions import used
 from lxdpy.resources.snapshots.model import Snapshot, snapshots_of
+from lxdpy.resources.snapshots.readers import used
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon

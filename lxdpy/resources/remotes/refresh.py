@@ -17,6 +17,7 @@ from lxdpy.resources.remotes.target import Fill, Receiver, receive
 from lxdpy.resources.snapshots import actions
 from lxdpy.resources.snapshots.commands import CreateSnapshot, FinishSnapshot
 from lxdpy.resources.snapshots.model import Snapshot, snapshots_of
+from lxdpy.resources.snapshots.readers import used
 from lxdpy.resources.storage_pools.model import POOLS
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class _Refresh:
         self._progress.name = name
         row = built(daemon, key)
         target = actions.volume(row, snapshot)
-        with actions.used(daemon, snapshot.id):
+        with used(daemon, snapshot.id):
             await daemon.store.propose(CreateSnapshot(snapshot, daemon.member_id))
             try:
                 base = reading(daemon, row.pool, Volume(row.volume))

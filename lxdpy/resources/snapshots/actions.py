@@ -1,8 +1,6 @@
 """The owner's part of snapshots: making, deleting, bringing an instance back, and tidying after a crash."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,6 +25,7 @@ from lxdpy.resources.snapshots.commands import (
     RestoreInstance,
 )
 from lxdpy.resources.snapshots.model import SNAPSHOTS, Slot, Snapshot, all_of
+from lxdpy.resources.snapshots.readers import going
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
@@ -36,29 +35,6 @@ log = logging.getLogger(__name__)
 
 def volume(row: Instance, snapshot: Snapshot) -> Volume:
     return Volume(row.volume, snapshot=snapshot.id)
-
-
-@contextmanager
-def used(daemon: "Daemon", *ids: str) -> Iterator[None]:
-    """Keep the files of snapshots from being removed meanwhile. Raises Conflict while one is."""
-    with ExitStack() as stack:
-        for id in ids:
-            if id in daemon.going:
-                raise Conflict("The snapshot is being removed", snapshot=id)
-            stack.enter_context(daemon.using(id))
-        yield
-
-
-@contextmanager
-def going(daemon: "Daemon", *ids: str) -> Iterator[None]:
-    """Within, nobody begins to read these snapshots. Raises Conflict while somebody does."""
-    if any(daemon.in_use[id] for id in ids):
-        raise Conflict("The snapshot is being copied")
-    daemon.going.update(ids)
-    try:
-        yield
-    finally:
-        daemon.going.difference_update(ids)
 
 
 async def create(

@@ -19,7 +19,7 @@ from lxdpy.resources.operations.operation import Operation
 from lxdpy.resources.projects.model import PROJECTS, home
 from lxdpy.resources.remotes import volumes as remotes
 from lxdpy.resources.remotes.model import peer_of
-from lxdpy.resources.snapshots.actions import used
+from lxdpy.resources.snapshots.readers import used
 from lxdpy.resources.storage_pools.model import POOLS
 from lxdpy.resources.storage_volumes import actions
 from lxdpy.resources.storage_volumes.commands import RenameVolume, volume_etag

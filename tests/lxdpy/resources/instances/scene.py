@@ -84,6 +84,13 @@ class FakeVolumes:
     async def unmount(self, volume: Volume) -> None:
         pass
 
+    async def rename(self, volume: Volume, name: str) -> None:
+        if self.path(volume).exists():
+            self.path(volume).rename(self.root / name)
+
+    async def volumes(self) -> list[Volume]:
+        return []
+
 
 class FakePools:
     """Opens any pool, when its row is there."""

@@ -7,9 +7,14 @@ import pytest
 
 from cluster.membership.heartbeat import Verdict
 from cluster.membership.model import MEMBERS, Member
+from lxdpy.host.storage.driver import Volume
 from lxdpy.resources.instances.model import INSTANCES, Instance, Move
 from lxdpy.resources.migration import move
+from lxdpy.resources.migration.model import RESIDUES, Residue
+from lxdpy.resources.snapshots.readers import used
 from tests.lxdpy.fakes import MEMBER_ID, LocalStore, local_daemon
+from tests.lxdpy.resources.instances.scene import FakeVolumes, house, ready_store
+from tests.patience import eventually
 
 OTHER = "ba9876543210"
 HERE, LATE, LOST = Verdict(True, 0.1), Verdict(False, 2.0), Verdict(False, 10.0)
@@ -42,3 +47,28 @@ def test_a_move_is_given_up_when_the_other_member_is_lost_and_not_when_it_is_lat
     asyncio.run(story())
     row = store.state.get(INSTANCES, going.key)
     assert (ear.verdicts, row.move, row.stayed) == ([], None, "Member n2 went offline")
+
+
+def test_what_a_move_left_goes_once_nobody_copies_a_snapshot_of_it(tmp_path: Path) -> None:
+    store, residue = ready_store(), Residue(MEMBER_ID, "default", "default/c1")
+    store.put(RESIDUES, residue.key, residue)
+
+    class Left(FakeVolumes):
+        async def volumes(self) -> list[Volume]:
+            return [Volume("c1"), Volume("c1", snapshot="id0"), Volume("c10", snapshot="id1")]
+
+    async def story() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            daemon, left = house(tmp_path, store, tasks), Left(tmp_path)
+            daemon.pools.driver = lambda _: left  # type: ignore[method-assign,assignment,return-value]
+            await left.create(Volume("c1"))
+            with used(daemon, "id1"):  # another's
+                with used(daemon, "id0"):
+                    clearing = asyncio.create_task(move.clear(daemon, residue.key))
+                    await eventually(lambda: "id0" in daemon.let_go)
+                    assert left.path(Volume("c1")).exists()
+                await clearing
+            assert not left.path(Volume("c1")).exists()
+            assert not store.state.rows(RESIDUES)
+
+    asyncio.run(story())

@@ -8,17 +8,22 @@ from cluster import failpoints
 from cluster.errors import Conflict
 from lxdpy.daemon.context import Daemon
 from lxdpy.host.storage.driver import Volume
+from lxdpy.resources.backups.commands import FinishBackup
+from lxdpy.resources.backups.model import BACKUPS, Backup
 from lxdpy.resources.instances import given
 from lxdpy.resources.instances.delete import delete
 from lxdpy.resources.instances.model import INSTANCES
-from lxdpy.resources.snapshots import actions
+from lxdpy.resources.instances.rename import rename
+from lxdpy.resources.snapshots import actions, readers
 from lxdpy.resources.snapshots.commands import CreateSnapshot, FinishSnapshot
 from lxdpy.resources.snapshots.model import SNAPSHOTS, Snapshot
+from lxdpy.resources.snapshots.readers import used
 from tests.lxdpy.fakes import MEMBER_ID, LocalStore
 from tests.lxdpy.resources.instances.scene import FakeVolumes, house, instance, ready_store
 from tests.patience import eventually
 
 SNAPSHOT = Snapshot("default", "c1", "s0", "id0")
+HIDDEN = Snapshot("default", "c1", "copy id1", "id1")
 
 
 @pytest.fixture
@@ -40,15 +45,42 @@ def in_house(root: Path, store: LocalStore, story: Callable[[Daemon], Awaitable[
     asyncio.run(main())
 
 
-def test_an_instance_stays_until_its_snapshots_are_read(tmp_path: Path, store: LocalStore) -> None:
+@pytest.mark.parametrize("id", [SNAPSHOT.id, HIDDEN.id])
+def test_an_instance_stays_until_its_snapshots_are_read(tmp_path: Path, store: LocalStore, id: str) -> None:
+    store.run(CreateSnapshot(HIDDEN, MEMBER_ID))
+
     async def story(daemon: Daemon) -> None:
         row = store.state.get(INSTANCES, "default/c1")
-        with actions.used(daemon, SNAPSHOT.id):
+        with used(daemon, id):
             deleting = asyncio.create_task(delete(daemon, row))
             await eventually(lambda: daemon.let_go)
             assert store.state.rows(INSTANCES)
         await deleting
         assert not store.state.rows(INSTANCES)
+
+    in_house(tmp_path, store, story)
+
+
+@pytest.mark.parametrize("id", [SNAPSHOT.id, HIDDEN.id])
+def test_what_is_copied_for_long_is_neither_deleted_nor_renamed(
+    tmp_path: Path, store: LocalStore, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.run(CreateSnapshot(HIDDEN, MEMBER_ID))
+    monkeypatch.setattr(readers, "READ_WITHIN", 0.0)
+
+    async def story(daemon: Daemon) -> None:
+        row = store.state.get(INSTANCES, "default/c1")
+        with used(daemon, id):
+            with pytest.raises(Conflict, match="is being copied"):
+                await delete(daemon, row)
+            with pytest.raises(Conflict, match="is being copied"):
+                await rename(daemon, row.key, "c2", "default")
+        store.put(BACKUPS, "default/c1/b0", Backup("default", "c1", "b0", "id2"))
+        with pytest.raises(Conflict, match="backup is being made"):
+            await rename(daemon, row.key, "c2", "default")
+        store.run(FinishBackup("default/c1/b0", "id2"))
+        await rename(daemon, row.key, "c2", "default")
+        assert set(store.state.rows(INSTANCES)) == {"default/c2"}
 
     in_house(tmp_path, store, story)
 
@@ -81,11 +113,11 @@ def test_nobody_begins_to_read_a_snapshot_that_is_being_removed(tmp_path: Path, 
 
     async def story(daemon: Daemon) -> None:
         def read() -> None:
-            with pytest.raises(Conflict), actions.used(daemon, "other", SNAPSHOT.id):
+            with pytest.raises(Conflict), used(daemon, "other", SNAPSHOT.id):
                 pass
             refused.append(dict(daemon.in_use))
 
-        with actions.used(daemon, SNAPSHOT.id), pytest.raises(Conflict, match="is being copied"):
+        with used(daemon, SNAPSHOT.id), pytest.raises(Conflict, match="is being copied"):
             await actions.delete(daemon, "default/c1", SNAPSHOT)
         with failpoints.inject("snapshot.delete", read):
             await actions.delete(daemon, "default/c1", SNAPSHOT)
