@@ -21,7 +21,7 @@ from lxdpy.resources.images.form import suffix
 from lxdpy.resources.instances import given as records
 from lxdpy.resources.instances.expand import expanded
 from lxdpy.resources.instances.model import INSTANCES, Instance
-from lxdpy.resources.instances.owner import report
+from lxdpy.resources.instances.owner import note
 from lxdpy.resources.instances.ready import READY, is_ready
 from lxdpy.resources.instances.spec import is_on
 from lxdpy.resources.profiles.model import Config, Devices
@@ -125,11 +125,11 @@ async def _note(guest: "Guest", *, ready: bool) -> None:
         return
     init, given = await _init(guest, row), await records.load(guest.daemon, row)
     if is_ready(row) and given is not None and given.init not in (0, init):
-        await report(guest.daemon, row, row.status, {READY: ""})
+        await note(guest.daemon, row, {READY: ""})
         row = guest.daemon.state.get(INSTANCES, guest.key)
     guest.ready_by = init if ready else 0
     if is_ready(row) != ready:
-        await report(guest.daemon, row, row.status, {READY: "true" if ready else ""})
+        await note(guest.daemon, row, {READY: "true" if ready else ""})
 
 
 async def _init(guest: "Guest", row: Instance) -> int:

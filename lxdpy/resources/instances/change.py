@@ -19,7 +19,7 @@ from lxdpy.resources.instances.expand import expand, expanded, profiles_of
 from lxdpy.resources.instances.follow import Grants, align, record_of
 from lxdpy.resources.instances.given import as_running
 from lxdpy.resources.instances.model import INSTANCES, Instance
-from lxdpy.resources.instances.owner import built, present, report, root_size, volume_of
+from lxdpy.resources.instances.owner import built, note, present, root_size, volume_of
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
@@ -107,7 +107,7 @@ async def _apply(daemon: "Daemon", row: Instance, new: Instance) -> None:
         await _while_it_runs(daemon, row, new)
     if cloud_init.differs(before[0], after[0]):
         now = present(daemon, row.key)
-        await report(daemon, now, now.status, cloud_init.another())
+        await note(daemon, now, cloud_init.another())
     if root_size(before[1]) != root_size(after[1]):
         await daemon.pools.driver(row.pool).resize(volume_of(row, after[1]))
 

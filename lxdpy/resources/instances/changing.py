@@ -11,7 +11,7 @@ from lxdpy.resources.instances.devices import driver_of, notes_of, seat_of
 from lxdpy.resources.instances.given import Expanded
 from lxdpy.resources.instances.hotplug import files_of_others
 from lxdpy.resources.instances.model import Instance
-from lxdpy.resources.instances.owner import present, report
+from lxdpy.resources.instances.owner import note, present
 from lxdpy.resources.instances.renumber import renumber
 from lxdpy.resources.instances.spec import device_node, limits_of
 from lxdpy.resources.profiles.model import Config
@@ -33,7 +33,7 @@ async def attend(daemon: "Daemon", row: Instance, has: Expanded) -> None:
     for name in paths:
         notes |= await _align(daemon, row, has, name)
     if notes:
-        await report(daemon, present(daemon, row.key), row.status, notes)
+        await note(daemon, present(daemon, row.key), notes)
 
 
 async def look_again(daemon: "Daemon", row: Instance) -> None:

@@ -24,7 +24,7 @@ from lxdpy.resources.instances.commands import StartInstance
 from lxdpy.resources.instances.expand import expanded
 from lxdpy.resources.instances.given import Expanded, Given, as_running
 from lxdpy.resources.instances.model import INSTANCES, PARKED, Instance
-from lxdpy.resources.instances.owner import present, report
+from lxdpy.resources.instances.owner import note, present
 from lxdpy.resources.instances.power import TRIES, chosen
 from lxdpy.resources.instances.spec import limits_of, modules_of
 from lxdpy.resources.profiles.model import Devices
@@ -101,7 +101,7 @@ async def align(
             key: "" for key in row.config if key.startswith(marks) and not (kept and key.endswith(kept))
         }
         if notes:
-            await report(daemon, row, row.status, notes)
+            await note(daemon, row, notes)
         row = present(daemon, row.key)
         has = (wanted[0] | records.notes_of(row), wanted[1])
         await _limit_disks(daemon, row, records.has(row, given), has, undo)
@@ -123,7 +123,7 @@ async def _give_back(daemon: "Daemon", row: Instance, had: Expanded, name: str) 
 async def _plug_again(daemon: "Daemon", row: Instance, had: Expanded, name: str) -> None:
     """With what is noted of it: a GPU's files are those that an unplug takes out."""
     notes = await hotplug.plug(daemon, row, had[0], name, had[1][name])
-    await report(daemon, present(daemon, row.key), row.status, notes)
+    await note(daemon, present(daemon, row.key), notes)
 
 
 async def _rest(

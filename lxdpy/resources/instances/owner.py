@@ -59,8 +59,20 @@ async def report(
 ) -> None:
     """Tell the cluster what became of the instance; see SetInstanceStatus."""
     hold = expanded(daemon.state, row)[0].get("gpu.hold") == "always"
-    known = {key: value for key, value in volatile.items() if value or key in row.config}
+    known = _known(row, volatile)
     command = SetInstanceStatus(
         row.key, daemon.member_id, status, known, hold=hold, started=started, killed=killed
     )
     await daemon.store.propose(command, timeout=REPORT_WITHIN)
+
+
+async def note(daemon: "Daemon", row: Instance, volatile: dict[str, str]) -> None:
+    """Nothing became of it, but this is to be remembered. Whatever it holds stays its own."""
+    command = SetInstanceStatus(
+        row.key, daemon.member_id, row.status, _known(row, volatile), hold=True, killed=row.killed
+    )
+    await daemon.store.propose(command, timeout=REPORT_WITHIN)
+
+
+def _known(row: Instance, volatile: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in volatile.items() if value or key in row.config}

@@ -14,7 +14,7 @@ from lxdpy.resources.instances.commands import RENAMED_FROM, RenameInstance
 from lxdpy.resources.instances.expand import expanded
 from lxdpy.resources.instances.model import INSTANCES, Instance
 from lxdpy.resources.instances.names import check_name
-from lxdpy.resources.instances.owner import built, present, report
+from lxdpy.resources.instances.owner import built, note, present
 from lxdpy.resources.instances.templates import DUE
 from lxdpy.resources.snapshots import readers
 
@@ -59,5 +59,5 @@ async def moved(daemon: "Daemon", row: Instance) -> Instance:
     await daemon.pools.driver(row.pool).rename(Volume(before), row.volume)
     daemon.forget_files(before)
     due = row.config.get(DUE, "rename")  # what a first start has to make up for it makes up with the new name
-    await report(daemon, row, row.status, {RENAMED_FROM: "", DUE: due} | cloud_init.another())
+    await note(daemon, row, {RENAMED_FROM: "", DUE: due} | cloud_init.another())
     return present(daemon, row.key)

@@ -12,7 +12,7 @@ from lxdpy.resources.instances import given as records
 from lxdpy.resources.instances.devices import driver_of, seat_of
 from lxdpy.resources.instances.given import Expanded, Given
 from lxdpy.resources.instances.model import Instance
-from lxdpy.resources.instances.owner import report
+from lxdpy.resources.instances.owner import note
 from lxdpy.resources.instances.spec import device_node
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def _note(daemon: "Daemon", row: Instance, found: dict[str, Numbers]) -> N
         for key, value in numbers.volatile.items()
     }
     if notes:
-        await report(daemon, row, row.status, notes)
+        await note(daemon, row, notes)
 
 
 async def _numbers(daemon: "Daemon", row: Instance, has: Expanded) -> dict[str, Numbers]:

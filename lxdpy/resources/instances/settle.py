@@ -18,7 +18,7 @@ from lxdpy.resources.instances.expand import expanded
 from lxdpy.resources.instances.follow import follow, record_of
 from lxdpy.resources.instances.given import Given
 from lxdpy.resources.instances.model import INSTANCES, Instance
-from lxdpy.resources.instances.owner import present, report
+from lxdpy.resources.instances.owner import note, present, report
 from lxdpy.resources.instances.power import start_anew, start_container
 from lxdpy.resources.instances.quiet import wake
 from lxdpy.resources.instances.ready import READY, is_ready
@@ -125,7 +125,7 @@ async def _came_back(daemon: "Daemon", row: Instance, given: Given) -> Given | N
         await start_anew(daemon, row)
         return None
     if is_ready(row) and not daemon.guests.is_ready(row.volume, init):
-        await report(daemon, row, row.status, {READY: ""})
+        await note(daemon, row, {READY: ""})
     known = msgspec.structs.replace(given, init=init)
     await records.save(daemon, row, known)
     return known

@@ -13,7 +13,7 @@ from lxdpy.resources.gpus.commands import grants_held
 from lxdpy.resources.instances import change, teardown
 from lxdpy.resources.instances.expand import expanded
 from lxdpy.resources.instances.model import INSTANCES, Instance
-from lxdpy.resources.instances.owner import built, present, report, volume_of
+from lxdpy.resources.instances.owner import built, note, present, volume_of
 from lxdpy.resources.instances.power import start_container
 from lxdpy.resources.instances.quiet import quiet
 from lxdpy.resources.snapshots.commands import (
@@ -102,7 +102,7 @@ async def tidy(daemon: "Daemon", row: Instance) -> None:
             await _bring_back(daemon, row, name)
         except NotFound as gone:
             log.warning("%s stays half restored: %s", row.key, gone.message)
-            await report(daemon, row, row.status, {RESTORING: ""})
+            await note(daemon, row, {RESTORING: ""})
 
 
 def is_untidy(daemon: "Daemon", row: Instance) -> bool:
@@ -132,7 +132,7 @@ async def restore(daemon: "Daemon", key: str, name: str) -> None:
         check_restore(daemon, row, name)
         async with Undo() as undo:
             undo.push(_as_before, daemon, row)
-            await report(daemon, row, row.status, {RESTORING: name})
+            await note(daemon, row, {RESTORING: name})
             await failpoints.reach("instance.restore")
             await _bring_back(daemon, present(daemon, key), name)
 
@@ -167,7 +167,7 @@ def _command(daemon: "Daemon", row: Instance, snapshot: Snapshot) -> RestoreInst
 async def _as_before(daemon: "Daemon", row: Instance) -> None:
     now = present(daemon, row.key)
     if RESTORING in now.config:
-        await report(daemon, now, now.status, {RESTORING: ""})
+        await note(daemon, now, {RESTORING: ""})
     if row.status in ("Running", "Frozen") and daemon.runtime.state(row.volume).status == "Stopped":
         await start_container(daemon, present(daemon, row.key))
 
