@@ -288,6 +288,12 @@ def possible(waiter: Waiter, members: Iterable[MemberView]) -> bool:
     return fits(waiter, best)
 
 
+def able(ask: Ask, members: Iterable[MemberView]) -> tuple[str, ...]:
+    """Names of those that could serve it one day."""
+    waiter = Waiter(id="", asks=(ask,))
+    return tuple(member.name for member in members if possible(waiter, [member]))
+
+
 def fits(waiter: Waiter, members: Sequence[MemberView]) -> bool:
     return drained(_attempt(waiter, members)) is not None
 

@@ -15,7 +15,7 @@ from cluster.errors import Exhausted, Forbidden, Invalid
 from cluster.ids import operation_id
 from cluster.membership.model import MEMBERS
 from cluster.scheduler.place import GpuHeld
-from cluster.scheduler.queue import Waiter, least, possible, together
+from cluster.scheduler.queue import Waiter, able, least, possible, together
 from cluster.state.command import CALLER
 from cluster.state.txn import Draft, State, Txn
 from lxdpy.config.instance import INSTANCE
@@ -110,9 +110,7 @@ def coming(daemon: "Daemon", draft: Prepared) -> CreateInstance:
         except FULL:
             if not may_wait(draft):
                 raise
-    waiter = waiter_of(daemon.state, turn)
-    members = members_of(daemon.state, daemon.beat.online)
-    names = tuple(member.name for member in members if possible(waiter, [member]))
+    names = able(draft.ask, members_of(daemon.state, daemon.beat.online))
     if not names:
         return placed(daemon, draft)  # which says why
     ask = replace(draft.ask, gpus=(), only={**draft.ask.only, "such GPUs": names})

@@ -25,6 +25,7 @@ from lxdpy.resources.storage_volumes.disks import members_with
 
 replace = msgspec.structs.replace
 ANOTHER = "another instance"
+MOVING = "instance to start: it is being moved"
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -46,7 +47,8 @@ def waiter_of(state: State, turn: Turn) -> Waiter:
         if turn.start:
             had = preferred(row.config)
             prefer = tuple(replace(gpu, prefer=had.get(gpu.device, ())) for gpu in ask.gpus)
-            ask = replace(ask, target=name_of(state, row.location), gpus=prefer)
+            only = {MOVING: ()} if row.move else ask.only
+            ask = replace(ask, target=name_of(state, row.location), gpus=prefer, only=only)
         else:
             ask = replace(ask, only=members_with(state, turn.project, devices))
         asks.append(ask)
@@ -98,8 +100,8 @@ def planned(state: State, online: Callable[[str], bool]) -> Work[tuple[Plan, dic
     several = len(state.rows(PROJECTS)) > 1
     for turn in waiting(state):
         try:
-            if turn.start:
-                check_fit(rows_of(state, turn)[0], unparks=turn.unparks)
+            if turn.start and (row := rows_of(state, turn)[0]).move is None:
+                check_fit(row, unparks=turn.unparks)
             waiter = waiter_of(state, turn)
             waiters.append(replace(waiter, label=ANOTHER) if several else waiter)
         except Error as wrong:

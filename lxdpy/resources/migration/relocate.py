@@ -13,7 +13,8 @@ import msgspec
 from cluster import failpoints
 from cluster.errors import Conflict, Error
 from cluster.membership.model import member_named, name_of
-from cluster.scheduler.place import place
+from cluster.scheduler.place import place, refusal
+from cluster.scheduler.queue import able
 from cluster.state.txn import State
 from lxdpy.host.undo import Undo
 from lxdpy.resources.gpus.commands import granted
@@ -88,15 +89,16 @@ def _placed(daemon: "Daemon", row: Instance, draft: Move, to: str) -> Move:
     notes = {key: value for key, value in row.config.items() if key != PARKED}
     config, devices = expanded(state, msgspec.structs.replace(row, config=notes))
     ask = ask_of(config, devices, row.architecture, target=to or None)
-    holds = draft.start or bool(granted(row.config))
-    ask = msgspec.structs.replace(
-        ask, gpus=ask.gpus if holds else (), only=members_with(state, row.project, devices)
-    )
+    ask = msgspec.structs.replace(ask, only=members_with(state, row.project, devices))
     there = [
         view
         for view in views(state, daemon.beat.online, without=row.key)
         if view.name != name_of(state, row.location)
     ]
+    if not draft.start and not granted(row.config):  # it will ask for GPUs when it starts
+        bare = msgspec.structs.replace(ask, gpus=())
+        names = able(ask, [view for view in there if not refusal(bare, view)])
+        ask = msgspec.structs.replace(bare, only={**ask.only, "such GPUs": names} if names else ask.only)
     placement = place(ask, there, config.get("gpu.policy") or setting(state, "gpu.policy", "spread"))
     member = member_named(state, placement.member)
     return msgspec.structs.replace(draft, to=member.id, grants=grants_of(ask, placement))

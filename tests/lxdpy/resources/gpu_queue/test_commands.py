@@ -22,11 +22,14 @@ from lxdpy.resources.instances.commands import (
     RenameInstance,
     SetInstanceStatus,
 )
-from lxdpy.resources.instances.model import INSTANCES, PARKED, Instance
+from lxdpy.resources.instances.model import INSTANCES, PARKED, Instance, Move
 from lxdpy.resources.lifecycle import all_events
+from lxdpy.resources.migration.commands import BeginMove, FinishMove
 from lxdpy.resources.parking.commands import ParkInstance
 from lxdpy.resources.projects.commands import UpdateProject
 from lxdpy.resources.projects.model import PROJECTS
+from lxdpy.resources.storage_pools.commands import CreatePool
+from lxdpy.resources.storage_pools.model import Pool, PoolMember
 from tests.lxdpy.resources.test_ledger import ONE, Log, card, create, holders
 
 LATE = "{}-0000-4000-8000-000000000001"
@@ -176,6 +179,22 @@ def test_a_start_waits_for_the_gpus_of_its_member(log: Log) -> None:
     log.do(FinishTurn(turn.id))
     log.do(ForgetTurns(1e9))
     assert turn.id not in log.machine.state.rows(GPU_QUEUE)
+
+
+def test_a_start_waits_while_its_instance_is_being_moved(log: Log) -> None:
+    full(log)
+    log.do(create("c1"))
+    log.do(SetInstanceStatus("default/c1", ONE, "Stopped"))
+    log.do(CreatePool(Pool("fast", "dir", members={ONE: PoolMember()})))
+    turn = Turn(LATE.format("s1"), "default", start="default/c1")
+    log.do(JoinQueue(turn))
+    log.do(DeleteInstance("default/h2", "h2"))
+    assert log.do(BeginMove("default/c1", ONE, Move("op1", ONE, "fast"))).error is None
+    assert lead(log) == []
+    why = drained(standings(log.machine.state, lambda _: True))[turn.id].why
+    assert why == "No member fits: none: has no instance to start: it is being moved"
+    log.do(FinishMove("default/c1", "op1"))
+    assert lead(log) == ["GrantTurn s1"]
 
 
 def test_an_unpark_waits_its_turn_and_has_its_gpus_with_the_grant(log: Log) -> None:

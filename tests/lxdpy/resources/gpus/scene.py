@@ -17,8 +17,8 @@ def gpu(uuid: str, member: str = MEMBER_ID, pci: str = "0000:07:00.0", *holders:
     return GpuRow(uuid, member, "nvidia", "NVIDIA A100", 40 << 30, pci_address=pci, holders=holders)
 
 
-def second_member(store: LocalStore, name: str = "n2") -> None:
-    store.put(MEMBERS, OTHER, Member(OTHER, name, status="ready"))
+def second_member(store: LocalStore, name: str = "n2", id: str = OTHER) -> None:
+    store.put(MEMBERS, id, Member(id, name, status="ready"))
 
 
 def add(store: LocalStore, *rows: GpuRow) -> None:
