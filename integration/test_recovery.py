@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from cluster.tls.certificates import fingerprint_of, make
 from integration.harness import eventually, lxc, lxc_json, running
 from integration.instances import busybox
 from lxdpy.dev.members import Cluster, Member, NotReady
@@ -112,7 +113,13 @@ def test_one_of_three_goes_on_with_its_containers_and_another_comes_back(cluster
     lost.kill()
     with pytest.raises(Failed, match="does not know this server: it was removed"):
         lost.lxdpy("cluster", "rejoin", "--yes")
-    other.lxdpy("cluster", "rejoin", "--yes")
+    files = [cluster.state / "new.crt", cluster.state / "new.key"]
+    for path, text in zip(files, make("cluster"), strict=True):
+        path.write_text(text)
+    lxc(survivor, "cluster", "update-certificate", *map(str, files))
+    with pytest.raises(Failed, match="as expected"):
+        other.lxdpy("cluster", "rejoin", "--yes")
+    other.lxdpy("cluster", "rejoin", "--yes", "--fingerprint", fingerprint_of(files[0].read_text()))
     other.start()
     eventually(lambda: statuses(survivor) == {"n2": "Online", "n3": "Online"}, within=30)
     eventually(lambda: lxc(survivor, "exec", "there", "--", "echo", "alive").strip() == "alive", within=20)

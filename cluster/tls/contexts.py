@@ -64,7 +64,9 @@ def issued_client(authority: str) -> ssl.SSLContext:
 
 
 def cluster_client(own: KeyPair, cluster_certificate: str) -> ssl.SSLContext:
-    """To any member's API in the name of this member: all serve with the cluster certificate (PEM)."""
+    """To any member's API in the name of this member: all serve with the cluster's certificate (PEM, or its
+    fingerprint).
+    """
     return pinned_client(own, cluster_certificate)
 
 
@@ -157,7 +159,7 @@ class _View:
         self.members = members
         self.removed = removed
         self.ids = {der: member_id for member_id, pem in members.items() for der in pem_to_ders(pem)}
-        self.gone = {(pem_to_der(pem), member_id) for member_id, pem in removed.items()}
+        self.gone = {(der, member_id) for member_id, pem in removed.items() for der in pem_to_ders(pem)}
         self._server: ssl.SSLContext | None = None
         self._clients: dict[str, ssl.SSLContext] = {}
 

@@ -23,8 +23,9 @@ ANSWER_WITHIN = 30.0  # seconds: the leader takes a vote away first
 
 @click.command()
 @click.argument("address", required=False)
+@click.option("--fingerprint", help="Of the cluster's certificate, if it was replaced: `lxc info` shows it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def rejoin(address: str | None, yes: bool) -> None:
+def rejoin(address: str | None, fingerprint: str | None, yes: bool) -> None:
     """Let this stopped member follow its cluster from the beginning.
 
     After the others recovered without it, or when its log cannot be read. Its instances stay. Asks the
@@ -37,15 +38,18 @@ def rejoin(address: str | None, yes: bool) -> None:
             raise Invalid(f"{root}: this server isn't part of a cluster")
         if not yes:
             click.confirm(f"Throw away the log below {log_of(root)}?", abort=True)
-        answer = asyncio.run(ask_any(root, before, address))
+        shown = fingerprint or before.certificate
+        answer = asyncio.run(ask_any(root, before, address, shown))
         identities.save(root, following(before, answer))
         note("The daemon will follow the cluster when it is started")
 
 
-async def ask_any(root: Path, identity: Identity, address: str | None) -> Accepted:
-    """The answer of the first member that gives one. Raises Forbidden, Unavailable with what each said."""
+async def ask_any(root: Path, identity: Identity, address: str | None, shown: str) -> Accepted:
+    """The answer of the first member that gives one, and shows that certificate (PEM or fingerprint). Raises
+    Forbidden, Unavailable with what each said.
+    """
     keys = KeyPair(root / "server.crt", root / "server.key")
-    context = cluster_client(keys, identity.certificate)
+    context = cluster_client(keys, shown)
     own = identity.addresses().get(identity.member_id)
     known = [address] if address else [one for one in identity.addresses().values() if one != own]
     failures = []

@@ -26,7 +26,7 @@ from cluster.membership.certificates import pem_of
 from cluster.membership.commands import ReadyMember, ReportInventory, SetMemberAddress
 from cluster.membership.features import FEATURES, UpdateVersion
 from cluster.membership.identity import Identity, Peer, introduced
-from cluster.membership.model import MEMBERS, REMOVED, Inventory, members, the_cluster
+from cluster.membership.model import MEMBERS, REMOVED, Inventory, Removed, members, the_cluster
 from cluster.state.txn import State
 from cluster.tls.certificates import fingerprint_of
 from cluster.tls.contexts import Contexts
@@ -269,10 +269,16 @@ def followed(identity: Identity, state: State) -> Identity:
     new = msgspec.structs.replace(
         identity,
         peers={row.id: Peer(moved.get(row.id, row.address), pem_of(row)) for row in rows},
-        removed={row.id: row.certificate for row in state.rows(REMOVED).values()},
+        removed={row.id: _shown(identity, row) for row in state.rows(REMOVED).values()},
         moved=moved,
         certificate=cluster.certificate,
         certificate_key=cluster.certificate_key,
         **listens,
     )
     return new if new == identity else msgspec.structs.replace(new, index=state.index)
+
+
+def _shown(identity: Identity, gone: Removed) -> str:
+    """What a member that was removed may show: another certificate, if it was about to get that."""
+    known = identity.peers.get(gone.id)
+    return known.certificate if known else identity.removed.get(gone.id, gone.certificate)

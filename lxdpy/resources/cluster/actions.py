@@ -9,7 +9,7 @@ import msgspec
 
 from cluster import failpoints
 from cluster.address import concrete
-from cluster.errors import Forbidden, Invalid, Unavailable
+from cluster.errors import Invalid, Unavailable, Uncertain
 from cluster.ids import new_member_id
 from cluster.membership.commands import EnableCluster
 from cluster.membership.features import FEATURES
@@ -160,16 +160,16 @@ async def until_ready(daemon: "Daemon", member: str) -> None:
 
 async def ask_any(daemon: "Daemon", ticket: Ticket, ask: Accept) -> Accepted:
     """Offer the token to one address after the other: spent once, whoever answers. Raises the first refusal,
-    or Unavailable.
+    or Unavailable; a server that was removed since the token was made is at its address still, and no member.
     """
     context = pinned_client(daemon.keys, ticket.fingerprint)
     failures = []
     for address in ticket.addresses:
         try:
             return await _offer(address, context, ask)
-        except (ssl.SSLError, aiohttp.ClientSSLError) as wrong:
-            raise Forbidden(f"{address} does not have the certificate the token is pinned to") from wrong
-        except (aiohttp.ClientError, OSError, TimeoutError, Unavailable) as failure:
+        except (ssl.SSLError, aiohttp.ClientSSLError):
+            failures.append(f"{address}: it does not have the certificate the token is pinned to")
+        except (aiohttp.ClientError, OSError, TimeoutError, Unavailable, Uncertain) as failure:
             failures.append(f"{address}: {str(failure) or 'timed out'}")
     raise Unavailable(f"No member of the cluster answers ({'; '.join(failures)})")
 

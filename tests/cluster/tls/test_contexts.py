@@ -174,6 +174,9 @@ def test_a_removed_member_is_known_to_have_been_one(keys: dict[str, KeyPair]) ->
     assert (b.member_of(shown), b.was_removed(shown, A)) == (None, True)
     assert not b.was_removed(shown, "another")
     assert not b.was_removed(keys["b"].der(), B)
+    b.update(members(keys, b=B), removed={A: keys["server"].pem() + keys["a"].pem()})
+    assert asyncio.run(visit(b.server(), a.client(B))) == (shown, b"hello")
+    assert b.was_removed(shown, A)
 
 
 def test_contexts_are_kept_until_the_members_change(keys: dict[str, KeyPair]) -> None:

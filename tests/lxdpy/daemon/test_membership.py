@@ -13,9 +13,10 @@ from cluster.membership.identity import Identity, Peer, Voters, introduced
 from cluster.membership.model import MEMBERS
 from lxdpy.daemon.introductions import Introductions
 from lxdpy.daemon.membership import Membership, followed
+from lxdpy.resources.cluster.commands import LeaveMember, RemoveMember
 from lxdpy.resources.server.commands import ConfigureServer
 from tests.lxdpy.fakes import MEMBER_ID, LocalStore, local_daemon
-from tests.lxdpy.resources.cluster.scene import clustered
+from tests.lxdpy.resources.cluster.scene import OTHER, clustered
 
 
 def test_a_joining_member_keeps_where_it_listens_until_it_has_told_it() -> None:
@@ -45,6 +46,20 @@ def test_an_older_state_tells_nothing_of_members_and_the_same_one_nothing_new() 
     assert seen.index == store.state.index
     store.run(ConfigureServer({}, MEMBER_ID, {"user.x": "1"}))
     assert followed(seen, store.state) == seen
+
+
+def test_who_is_removed_while_its_certificate_is_renewed_is_known_by_both() -> None:
+    """It may show the new one already, and has not come to say so."""
+    store = clustered()
+    row = msgspec.structs.replace(store.state.get(MEMBERS, OTHER), certificate="old ", next_certificate="new")
+    store.put(MEMBERS, OTHER, row)
+    before = followed(Identity("c1", MEMBER_ID), store.state)
+    store.run(LeaveMember(OTHER, forced=True))
+    store.run(RemoveMember(OTHER))
+    seen = followed(before, store.state)
+    assert seen.removed == {OTHER: "old new"}
+    assert followed(seen, store.state) == seen
+    assert followed(Identity("c1", MEMBER_ID), store.state).removed == {OTHER: "old "}  # who came after that
 
 
 def test_voters_of_a_later_state_are_known_beside_the_members_that_were() -> None:

@@ -1,14 +1,22 @@
+import asyncio
+import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from cluster.errors import Conflict, Error, Invalid
-from cluster.membership.model import Status
-from cluster.tls.certificates import make
+from cluster.errors import Conflict, Error, Invalid, Unavailable
+from cluster.membership.commands import CreateToken
+from cluster.membership.model import Status, Token
+from cluster.membership.tokens import hash_of
+from cluster.tls.certificates import fingerprint_of, make
+from lxdpy.resources.cluster.actions import Ticket, ask_any
 from lxdpy.resources.cluster.evacuate import can_move, check
-from lxdpy.resources.cluster.internal import MOST_SKEW, check_clock, is_same, member_of
+from lxdpy.resources.cluster.internal import MOST_SKEW, check_clock, is_same, member_of, routes
 from lxdpy.resources.cluster.model import Accept
+from tests.lxdpy.rest.members import members
 
 replace = msgspec.structs.replace
 
@@ -36,6 +44,30 @@ def test_clocks_may_differ_by_a_little() -> None:
         check_clock(3600)
     with pytest.raises(Conflict, match="clock is 3601 s behind the cluster's"):
         check_clock(-3600.7)
+
+
+def test_a_joiner_goes_on_to_the_next_address_when_somebody_else_is_at_the_first(
+    tmp_path: Path, asked: Accept
+) -> None:
+    """A server that was removed since the token was made listens there still."""
+
+    async def story() -> None:
+        async with members(tmp_path, [routes]) as made:
+            stranger, member = made.all
+            stranger.tls.replace(stranger.keys)
+            store: Any = member.store
+            store.cluster_id = "c1"
+            store.run(CreateToken(Token("t", "member", "n3", hash_of("secret"), 0.0)))
+            ask = replace(asked, certificate=made.client.pem(), now=time.time())
+            joiner: Any = SimpleNamespace(keys=made.client)
+            addresses = tuple(f"127.0.0.1:{fake.port}" for fake in made.all)
+            ticket = Ticket("n3", addresses[:1], fingerprint_of(made.pinned), "secret")
+            with pytest.raises(Unavailable, match="not have the certificate the token is pinned to"):
+                await ask_any(joiner, ticket, ask)
+            answer = await ask_any(joiner, replace(ticket, addresses=addresses), ask)
+            assert asked.member_id in answer.members
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize(
