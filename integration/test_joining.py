@@ -12,6 +12,7 @@ from integration.harness import eventually, lxc, lxc_json, running
 from lxdpy.dev.api import Refused
 from lxdpy.dev.faults.scene import CLOCK
 from lxdpy.dev.members import Cluster, Member
+from lxdpy.dev.netns import run
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -240,3 +241,16 @@ def test_of_two_servers_with_one_token_one_gets_in() -> None:
             first.token("new")
         loser.join(first.token(loser.name))
         assert len(names(loser)) == 3
+
+
+def test_a_server_whose_address_is_gone_starts_and_can_be_given_another(apart: Cluster) -> None:
+    _, second = apart.members
+    lxc(second, "config", "set", "core.https_address", second.address)
+    second.stop()
+    address = (f"{apart.net.address(second.name)}/24", "dev", "eth0")
+    run(*apart.net.enter(second.name, "ip", "addr", "del", *address))
+    second.start()
+    lxc(second, "config", "set", "core.https_address", "127.0.0.1:9443")
+    assert second.ask("GET", "/1.0")["environment"]["addresses"] == ["127.0.0.1:9443"]
+    run(*apart.net.enter(second.name, "ip", "addr", "add", *address))
+    lxc(second, "config", "set", "core.https_address", second.address)

@@ -68,7 +68,7 @@ class Membership:
         self.reopen: Callable[[Identity], Awaitable[None]]  # likewise
         self.serve: Callable[[bool], None]  # likewise: whether requests are answered
         self.server: web.Server  # likewise
-        self._listens = True  # where the identity says, and with its certificate
+        self._listens = False  # where the identity says, and with its certificate
         self.out = asyncio.Event()  # set when this member was removed; it then becomes another one
         self.trust()
 
@@ -124,15 +124,24 @@ class Membership:
             await failpoints.reach("identity.followed")
             await asyncio.to_thread(identities.save, self.root, new)
             self.identity = new  # not before it is on disk: who failed tries again as long as they differ
-            self._listens = False
             self.trust()
             for gone in old.peers.keys() - new.peers.keys():
                 self.daemon.store.drop(gone)
             self.daemon.store.addresses_changed()
             introductions.tell()
-        if not self._listens:
-            await self.listen(new.listen)
-            self._listens = True
+        if new != old or not self._listens:
+            await self._open()
+
+    async def open(self) -> None:
+        """Listen where the identity says. If that cannot be, it is tried again by `refresh`: the network may
+        not be up yet, and a server that has moved can only be told where to by its socket.
+        """
+        await guarded(self._open(), "listening")
+
+    async def _open(self) -> None:
+        self._listens = False
+        await self.listen(self.identity.listen)
+        self._listens = True
 
     async def listen(self, address: str) -> None:
         """Listen there ("": on the local socket only, unless clustered). Raises Invalid when it cannot be."""
@@ -176,7 +185,7 @@ class Membership:
         self.trust()
         await self.reopen(identity)
         self.out.clear()
-        await self.listen(identity.listen)
+        await self.open()
 
     async def begun(self) -> None:
         """The log is there: from here on, a start without it is refused."""

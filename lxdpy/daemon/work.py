@@ -80,7 +80,7 @@ class Work:
         logging.getLogger().addHandler(logs.to_hub(daemon.hub))
         listener, server = daemon.membership.listener, daemon.membership.server
         await listener.start_unix(daemon.root / "unix.socket", self.group, server)
-        await daemon.membership.listen(daemon.membership.identity.listen)
+        await daemon.membership.open()
         await self.found()
         await daemon.runtime.start()
         daemon.runtime.on_event(self.reconciler.event)
