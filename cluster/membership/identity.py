@@ -73,8 +73,8 @@ def relocated(identity: Identity, addresses: Mapping[str, str]) -> Identity:
 
 
 def introduced(identity: Identity, voters: Voters) -> Identity:
-    """Knowing these as well, if they are of a later state than what it knows: one of them may lead."""
-    if voters.index <= identity.index:
+    """Knowing these as well, unless they are of an older state than what it knows: one of them may lead."""
+    if voters.index < identity.index:
         return identity
     told = {
         member: Peer(identity.moved.get(member, peer.address), peer.certificate)

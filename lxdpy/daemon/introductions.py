@@ -1,8 +1,8 @@
-"""Members tell each other who votes, as soon as there is a link.
+"""Members tell each other who votes, as soon as there is a link, and when another one leads.
 
 A member that was away may not know the one that leads now: it would refuse it as a stranger, and so never get
 the log that tells of it. Whom it knows tells it. What is told is a part of the state at an index, and counts
-for a member that has not come so far.
+for a member that has not come so far. What is told at one index adds up, as votes move without a new one.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,7 @@ class Introductions:
         self._store = store
         store.on_cast(self._hear)
         store.on_link(self._linked)
+        store.on_leader(lambda leader: self.tell() if leader else None)
 
     def forget(self) -> None:
         """This member is another one, of another cluster."""
@@ -47,6 +48,10 @@ class Introductions:
         if message.get("type") != CAST:
             return
         told = msgspec.convert(message["voters"], Voters)
-        if told.index > self.newest.index:
+        if told.index < self.newest.index or told.index <= self._store.state.index:
+            return
+        if told.index == self.newest.index:
+            told = Voters(told.index, self.newest.peers | told.peers)
+        if told != self.newest:
             self.newest = told
             self.heard()

@@ -58,6 +58,7 @@ class LocalStore:
         self.peers: list[LocalStore] = []  # get what is cast
         self._watchers: list[Callable[[Any], None]] = []
         self._casts: list[Callable[[str, dict[str, Any]], None]] = []
+        self._leaders: list[Callable[[str | None], object]] = []
         self._links: list[Callable[[str, bool], None]] = []
         self._applied = asyncio.Condition()
         if founded:
@@ -142,6 +143,14 @@ class LocalStore:
 
     def on_link(self, callback: Callable[[str, bool], None]) -> None:
         self._links.append(callback)
+
+    def on_leader(self, callback: Callable[[str | None], object]) -> None:
+        self._leaders.append(callback)
+
+    def elect(self, member_id: str) -> None:
+        """Say that it leads now."""
+        for callback in list(self._leaders):
+            callback(member_id)
 
     def addresses_changed(self) -> None:
         """There is nobody to dial."""

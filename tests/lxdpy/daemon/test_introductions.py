@@ -28,5 +28,16 @@ def test_who_has_a_new_link_hears_of_the_voters_and_knows_the_newest() -> None:
     assert heard == [voters, Voters(index + 1, voters.peers)]
     away.hear("c", {"type": "voters", "voters": {"index": index, "peers": {}}})  # it was away as well
     assert told.newest.index == index + 1
+    knows.voters = frozenset("ab")  # without a change of the state
+    knows.elect("b")
+    assert told.newest.peers == {**voters.peers, "b": Peer("10.0.0.1:98", "b")}
     told.forget()
     assert told.newest == Voters()
+
+
+def test_who_has_that_state_itself_is_told_nothing_by_it() -> None:
+    knows, knows_too = LocalStore("a"), LocalStore("a")
+    knows.peers = [knows_too]
+    told = Introductions(cast(Any, knows_too))
+    Introductions(cast(Any, knows)).tell()
+    assert (knows.state.index, told.newest) == (knows_too.state.index, Voters())

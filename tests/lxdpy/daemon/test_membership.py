@@ -67,9 +67,11 @@ def test_voters_of_a_later_state_are_known_beside_the_members_that_were() -> Non
         "c1", "a", peers={"a": Peer("1:1", "A"), "b": Peer("1:2", "B"), "c": Peer("1:3", "C")}, index=5
     )
     told = {"a": Peer("1:1", "A"), "b": Peer("1:5", "B2"), "d": Peer("1:3", "C")}
-    assert introduced(known, Voters(5, told)) is known
+    assert introduced(known, Voters(4, told)) is known
     seen = introduced(known, Voters(6, told))
     assert (seen.peers, seen.index) == (told, 6)  # c has left and joined again, as d
+    more = {"e": Peer("1:7", "E")}  # to whom a vote was given since
+    assert introduced(seen, Voters(6, more)).peers == told | more
 
 
 def test_an_address_that_was_told_to_the_stopped_member_counts_for_a_voter_as_well() -> None:
@@ -104,6 +106,7 @@ def test_an_address_that_could_not_be_listened_at_is_tried_again(tmp_path: Path)
         host.taken = "10.0.0.1:9443"
         with pytest.raises(Invalid):
             await host.refresh()
+        await host.open()  # at the start: it goes on without
         host.taken = None
         await host.refresh()
         await host.refresh()
