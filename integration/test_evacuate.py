@@ -68,7 +68,9 @@ def test_instances_move_away_and_come_back(members: list[Member]) -> None:
     assert sh(first, "gpu", "cat /root/f") == "kept\n"
     assert "already evacuated" in failure(first, "cluster", "evacuate", "n2", "--force")
 
-    lxc(second, "cluster", "restore", "n2", "--force")
+    lxc(first, "cluster", "rename", "n2", "n9")
+    lxc(second, "cluster", "restore", "n9", "--force")
+    lxc(first, "cluster", "rename", "n9", "n2")
     assert where(first) == {
         name: ("n2", "Stopped" if name == "off" else "Running")
         for name in ("gpu", "plain", "fixed", "tied", "off")

@@ -1,4 +1,5 @@
-"""Raft commands by which a member goes: here and not in `cluster.membership`, as all nouns have to let go.
+"""Raft commands by which a member goes or gets another name: here and not in `cluster.membership`, as other
+nouns have to let go, or know it by its name.
 
 A member goes in two steps. First it is leaving: it gets no instances and no vote any more, and hands on the
 lead. Once it has no vote the leader has it removed: its certificate is distrusted from that entry on.
@@ -7,13 +8,14 @@ lead. Once it has no vote the leader has it removed: its certificate is distrust
 from collections.abc import Callable
 
 from cluster.errors import Invalid
-from cluster.membership.commands import leave, remove
+from cluster.membership.commands import RenameMember, leave, remove
 from cluster.membership.model import MEMBERS
 from cluster.state.command import Command
 from cluster.state.txn import Txn
 from lxdpy.resources.gpus import commands as gpus
 from lxdpy.resources.images import commands as images
 from lxdpy.resources.instances import commands as instances
+from lxdpy.resources.migration.commands import rename_origin
 from lxdpy.resources.networks import commands as networks
 from lxdpy.resources.server import commands as server
 from lxdpy.resources.storage_pools import commands as storage_pools
@@ -65,4 +67,16 @@ class RemoveMember(Command, frozen=True, tag="member.remove"):
             forget(txn, self.member)
 
 
-COMMANDS: tuple[type[Command], ...] = (LeaveMember, RemoveMember)
+class NameMember(Command, frozen=True, tag="member.name"):
+    """Give a member another name, also where its instances are that are to come back to it."""
+
+    member: str
+    name: str
+
+    def apply(self, txn: Txn) -> None:
+        before = txn.get(MEMBERS, self.member).name
+        RenameMember(self.member, self.name).apply(txn)
+        rename_origin(txn, before, self.name)
+
+
+COMMANDS: tuple[type[Command], ...] = (LeaveMember, RemoveMember, NameMember)

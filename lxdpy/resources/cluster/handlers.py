@@ -8,7 +8,6 @@ from cluster.errors import Conflict, Invalid
 from cluster.ids import operation_id
 from cluster.membership.commands import (
     CreateToken,
-    RenameMember,
     UpdateMember,
     check_name,
 )
@@ -25,6 +24,7 @@ from cluster.state.etag import check_etag, etag_of
 from lxdpy.config.member import MEMBER
 from lxdpy.config.times import expiry
 from lxdpy.resources.cluster import actions, evacuate, leaving
+from lxdpy.resources.cluster.commands import NameMember
 from lxdpy.resources.cluster.groups import clustered
 from lxdpy.resources.cluster.model import (
     ClusterPut,
@@ -168,7 +168,7 @@ def given_roles(wanted: list[str], held: list[str]) -> tuple[str, ...]:
 async def rename_member(call: Call[MemberPost]) -> web.Response:
     clustered(call)
     row = member_named(call.state, call.path("name"))
-    await call.store.propose(RenameMember(row.id, call.body.server_name))
+    await call.store.propose(NameMember(row.id, call.body.server_name))
     return sync(location=url("cluster/members", call.body.server_name))
 
 

@@ -141,6 +141,16 @@ def _check(txn: Txn, before: Instance, move: Move) -> None:
     check_disks(txn, replace(before, location=move.to))
 
 
+def rename_origin(txn: Txn, before: str, after: str) -> None:
+    """Who was moved away by an evacuation of that member, or is on its way, goes back to it."""
+    for row in list(txn.rows(INSTANCES).values()):
+        if row.config.get(ORIGIN) == before:
+            row = replace(row, config={**row.config, ORIGIN: after})
+        if row.move is not None and row.move.evacuated == before:
+            row = replace(row, move=replace(row.move, evacuated=after))
+        txn.put(INSTANCES, row.key, row)
+
+
 def _noted(config: dict[str, str], move: Move, *, stays: bool) -> dict[str, str]:
     """The note of an earlier evacuation goes with any other move to another member."""
     kept = {key: value for key, value in config.items() if key != ORIGIN or stays}

@@ -7,6 +7,7 @@ import pytest
 from cluster.errors import Conflict, Invalid
 from cluster.membership.model import MEMBERS, Member
 from cluster.state.command import Command
+from lxdpy.resources.cluster.commands import NameMember
 from lxdpy.resources.gpus.commands import Grant
 from lxdpy.resources.gpus.model import GPUS, GpuRow, Holder
 from lxdpy.resources.instances.commands import (
@@ -18,6 +19,7 @@ from lxdpy.resources.instances.commands import (
 from lxdpy.resources.instances.model import INSTANCES, Instance, Move
 from lxdpy.resources.lifecycle import all_events
 from lxdpy.resources.migration.commands import (
+    ORIGIN,
     AbortMove,
     BeginMove,
     CancelReservation,
@@ -176,6 +178,14 @@ def test_what_was_kept_is_had_at_the_end_of_the_move(store: LocalStore) -> None:
     assert run(store, FinishMove(KEY, "op2")).config[notes[0]] == "n1"
     run(store, BeginMove(KEY, OTHER, Move("op3", MEMBER_ID, "p2")))
     assert notes[0] not in run(store, FinishMove(KEY, "op3")).config
+
+
+def test_who_is_away_goes_back_to_the_member_under_its_new_name(store: LocalStore) -> None:
+    reserved(store)
+    run(store, NameMember(MEMBER_ID, "n1"), SetInstanceStatus(KEY, MEMBER_ID, "Stopped"))
+    run(store, BeginMove(KEY, MEMBER_ID, KEPT), NameMember(MEMBER_ID, "n8"))
+    assert run(store, FinishMove(KEY, "op1", KEPT.grants)).config[ORIGIN] == "n8"
+    assert run(store, NameMember(MEMBER_ID, "n9")).config[ORIGIN] == "n9"
 
 
 @pytest.mark.parametrize("end", [CancelReservation(KEY, MEMBER_ID), DeleteInstance(KEY, "u1")])
