@@ -72,6 +72,11 @@ class KeyTable:
         for name in sorted(config):
             self._parse(self.key(name), name, config[name])
 
+    def checked(self, config: Mapping[str, str] | None) -> dict[str, str]:
+        """What is set of it. Raises as `check` does, also for an unknown key that is to be unset."""
+        self.check(config or {})
+        return {name: value for name, value in (config or {}).items() if value}
+
     def parsed(self, config: Mapping[str, str], name: str) -> object:
         """What the value of `name` means; its default's if unset; None if that is unset too."""
         key = self.key(name)

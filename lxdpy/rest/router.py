@@ -1,5 +1,5 @@
-"""From a path to its routes. A part in braces matches one segment, which is percent-decoded afterwards; at
-the end of a pattern, `{name...}` matches all that is left, slashes included.
+"""From a path to its routes. A part in braces matches one segment that is not empty, and is percent-decoded
+afterwards; at the end of a pattern, `{name...}` matches all that is left, slashes included.
 
 Our own rather than aiohttp's because LXD's clients see the difference: an unknown path is 404 and an unknown
 method of a known path 501, both in LXD's envelope; and names may hold an encoded slash.
@@ -62,7 +62,7 @@ class Router:
             if place.rest is not None:
                 otherwise = place.rest.routes, [*values, "/".join(parts[number:])]
             after = place.named.get(part)
-            if after is None:
+            if after is None and part:  # `images/$F` without an $F names no image, and not the only one
                 after = place.any
                 values.append(part)
             if after is None:

@@ -38,7 +38,7 @@ from lxdpy.resources.cluster.roles import roles_of
 from lxdpy.resources.cluster.shown import member_etag, member_keys, wire
 from lxdpy.resources.cluster.tokens import Tokens, addresses, fingerprint
 from lxdpy.resources.server.model import setting
-from lxdpy.resources.wire import only_set, url
+from lxdpy.resources.wire import url
 from lxdpy.rest.replies import asynchronous, sync
 from lxdpy.rest.route import AnyCall, Call, Routes, is_true
 
@@ -141,8 +141,7 @@ async def patch_member(call: Call[MemberPut]) -> web.Response:
 
 async def put_member(call: AnyCall, row: Member, body: MemberPut) -> web.Response:
     check_etag(call.etag, member_etag(call.daemon, row))
-    config, groups = only_set(body.config), tuple(body.groups or ())
-    MEMBER.check(config)
+    config, groups = MEMBER.checked(body.config), tuple(body.groups or ())
     roles = given_roles(body.roles or [], held=roles_of(call.daemon, row))
     if not groups:
         raise Invalid("Cluster members need to belong to at least one group", key="groups")

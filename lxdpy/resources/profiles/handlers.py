@@ -7,6 +7,7 @@ from aiohttp import web
 
 from cluster.errors import Invalid, Stale
 from cluster.state.txn import State
+from lxdpy.config.instance import INSTANCE
 from lxdpy.resources.instances.checks import check_config, check_devices, named_pool
 from lxdpy.resources.instances.expand import expand, expanded, profiles_of
 from lxdpy.resources.instances.model import INSTANCES, Instance
@@ -20,7 +21,7 @@ from lxdpy.resources.profiles.commands import (
 )
 from lxdpy.resources.profiles.model import PROFILES, Config, Devices, Profile, ProfilePut, ProfilesPost
 from lxdpy.resources.projects.model import home
-from lxdpy.resources.wire import check_name, only_set, options_set, url
+from lxdpy.resources.wire import check_name, options_set, url
 from lxdpy.rest.replies import sync
 from lxdpy.rest.route import AnyCall, Call, Routes
 
@@ -46,7 +47,7 @@ async def create_profile(call: Call[ProfilesPost]) -> web.Response:
         home(call.state, call.project, "profiles"),
         call.body.name,
         call.body.description,
-        only_set(call.body.config),
+        INSTANCE.checked(call.body.config),
         options_set(call.body.devices),
     )
     check(call, profile.config, profile.devices)
@@ -88,9 +89,8 @@ def merged(row: Profile, body: ProfilePut) -> Profile:
 
 
 def changed(row: Profile, description: str, config: Config, devices: Devices) -> Profile:
-    return msgspec.structs.replace(
-        row, description=description, config=only_set(config), devices=options_set(devices)
-    )
+    config = INSTANCE.checked(config)
+    return msgspec.structs.replace(row, description=description, config=config, devices=options_set(devices))
 
 
 async def update(call: AnyCall, new: Profile, etag: str) -> None:

@@ -22,7 +22,7 @@ from lxdpy.resources.projects.commands import (
 from lxdpy.resources.projects.limits import instances_of, limit_of, usage
 from lxdpy.resources.projects.model import DEFAULT, PROJECTS, Project, ProjectPut, ProjectsPost
 from lxdpy.resources.storage_volumes.model import volume_url, volumes
-from lxdpy.resources.wire import check_name, only_set, url
+from lxdpy.resources.wire import check_name, url
 from lxdpy.rest.replies import asynchronous, sync
 from lxdpy.rest.route import AnyCall, Call, Routes
 
@@ -45,8 +45,7 @@ async def list_projects(call: Call[None]) -> web.Response:
 @routes.on("POST", body=ProjectsPost, entitlement="admin")
 async def create_project(call: Call[ProjectsPost]) -> web.Response:
     check_project_name(call.body.name)
-    config = {**DEFAULTS, **only_set(call.body.config)}
-    PROJECT.check(config)
+    config = {**DEFAULTS, **PROJECT.checked(call.body.config)}
     await call.store.propose(CreateProject(Project(call.body.name, call.body.description, config)))
     return sync(location=url("projects", call.body.name))
 
@@ -60,8 +59,7 @@ async def show_project(call: Call[None]) -> web.Response:
 @routes.on("PUT", "/{name}", body=ProjectPut, entitlement="admin")
 async def update_project(call: Call[ProjectPut]) -> web.Response:
     row = call.state.get(PROJECTS, call.path("name"))
-    config = only_set(call.body.config)
-    PROJECT.check(config)
+    config = PROJECT.checked(call.body.config)
     await call.store.propose(UpdateProject(row.name, call.body.description or "", config, call.etag))
     return sync()
 
@@ -69,8 +67,7 @@ async def update_project(call: Call[ProjectPut]) -> web.Response:
 @routes.on("PATCH", "/{name}", body=ProjectPut, entitlement="admin")
 async def patch_project(call: Call[ProjectPut]) -> web.Response:
     row = call.state.get(PROJECTS, call.path("name"))
-    config = only_set({**row.config, **(call.body.config or {})})
-    PROJECT.check(config)
+    config = PROJECT.checked({**row.config, **(call.body.config or {})})
     description = row.description if call.body.description is None else call.body.description
     await call.store.propose(UpdateProject(row.name, description, config, call.etag))
     return sync()

@@ -90,10 +90,10 @@ async def configure(call: AnyCall, wanted: dict[str, str]) -> web.Response:
 
 
 def texts(body: ServerPut) -> dict[str, str]:
-    """The config as texts. Raises Invalid for booleans where nothing is hidden."""
+    """The config as texts. Raises UnknownKey, and Invalid for booleans where nothing is hidden."""
     found = {}
     for name, value in (body.config or {}).items():
-        if isinstance(value, bool) and not SERVER.key(name).secret:
+        if not SERVER.key(name).secret and isinstance(value, bool):
             raise Invalid(f"Bad request body: Expected `str`, got `bool` - at `$.config.{name}`", key=name)
         found[name] = "" if value is None else "true" if value is True else str(value or "")
     return found

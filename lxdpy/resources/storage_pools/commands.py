@@ -9,8 +9,10 @@ from cluster.state.etag import check_etag, etag_of
 from cluster.state.txn import State, Txn
 from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.profiles.model import PROFILES
+from lxdpy.resources.snapshots.model import SNAPSHOTS
 from lxdpy.resources.storage_pools.model import GONE_POOLS, POOLS, Pool, PoolMember, errored
 from lxdpy.resources.storage_volumes.model import volume_url, volumes
+from lxdpy.resources.volume_snapshots.model import ready, snapshot_url
 from lxdpy.resources.wire import url
 
 replace = msgspec.structs.replace
@@ -118,18 +120,25 @@ class ForgetPool(Command, frozen=True, tag="pool.forget"):
 
 
 def users(state: State | Txn, pool: str) -> list[str]:
-    """URL paths of what uses the pool, or is on its way there, sorted."""
-    used = [
-        url("instances", row.name, project=row.project)
+    """URL paths of what uses the pool, or is on its way there, sorted; snapshots are named as well."""
+    there = {
+        row.key: row
         for row in state.rows(INSTANCES).values()
         if pool in (row.pool, row.move.pool if row.move else row.pool)
+    }
+    used = [url("instances", row.name, project=row.project) for row in there.values()]
+    used += [
+        url("instances", row.instance, "snapshots", row.name, project=row.project)
+        for row in state.rows(SNAPSHOTS).values()
+        if f"{row.project}/{row.instance}" in there
     ]
     used += [
         url("profiles", row.name, project=row.project)
         for row in state.rows(PROFILES).values()
         if any(d.get("type") == "disk" and d.get("pool") == pool for d in row.devices.values())
     ]
-    used += [volume_url(state, row) for row in volumes(state, pool)]
+    for volume in volumes(state, pool):
+        used += [volume_url(state, volume), *(snapshot_url(state, volume, one.name) for one in ready(volume))]
     return sorted(used)
 
 

@@ -18,7 +18,7 @@ from lxdpy.resources.storage_pools.commands import (
     users,
 )
 from lxdpy.resources.storage_pools.model import OWN_KEYS, POOLS, Pool, PoolMember, errored
-from lxdpy.resources.wire import check_name, only_set, project_of, url
+from lxdpy.resources.wire import check_name, project_of, url
 from lxdpy.rest.replies import sync
 from lxdpy.rest.route import AnyCall, Call, Routes, target_member
 
@@ -50,8 +50,7 @@ async def create_pool(call: Call[PoolsPost]) -> web.Response:
     if not body.driver:
         raise Invalid("No driver provided", key="driver")
     driver_type(body.driver)
-    config = only_set(body.config)
-    pool_keys(body.driver).check(config)
+    config = pool_keys(body.driver).checked(body.config)
     if call.target:
         return await define(call, config)
     own = {key: config.pop(key) for key in OWN_KEYS if key in config}
@@ -103,7 +102,7 @@ async def patch_pool(call: Call[PoolPut]) -> web.Response:
 
 
 async def update(call: AnyCall, row: Pool, description: str, config: dict[str, str]) -> web.Response:
-    config = only_set(config)
+    config = pool_keys(row.driver).checked(config)
     member = target_member(call) or call.daemon.member_id
     own = row.members.get(member, PoolMember()).config
     for key in OWN_KEYS:
@@ -111,7 +110,6 @@ async def update(call: AnyCall, row: Pool, description: str, config: dict[str, s
             if is_clustered(call.state) and not call.target:
                 raise Invalid(f'Config key "{key}" is cluster member specific', key=key)
             raise Invalid(f"Pool {key} cannot be changed when not in pending state", key=key)
-    pool_keys(row.driver).check(config)
     await call.store.propose(UpdatePool(row.name, description, config, call.etag))
     return sync()
 

@@ -16,11 +16,11 @@ from lxdpy.host.storage.registry import volume_keys
 from lxdpy.resources.backups.restore import check_optimized, discard, new_name, receive
 from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.operations.operation import Operation
-from lxdpy.resources.projects.model import PROJECTS, home
+from lxdpy.resources.projects.model import PROJECTS, home, on
 from lxdpy.resources.remotes import volumes as remotes
 from lxdpy.resources.remotes.model import peer_of
 from lxdpy.resources.snapshots.readers import used
-from lxdpy.resources.storage_pools.model import POOLS
+from lxdpy.resources.storage_pools.model import POOLS, Pool
 from lxdpy.resources.storage_volumes import actions
 from lxdpy.resources.storage_volumes.commands import RenameVolume, volume_etag
 from lxdpy.resources.storage_volumes.disks import FEATURE, users
@@ -183,11 +183,18 @@ def drafted(call: AnyCall, body: VolumesPost, kind: str) -> StorageVolume:
     preset = {
         key.removeprefix("volume."): value for key, value in pool.config.items() if key.startswith("volume.")
     }
-    config = preset | only_set(body.config)
-    volume_keys(pool.driver).check(config)
+    config = checked(pool, preset | only_set(body.config))
     own = home(call.state, call.project, FEATURE)
     name = (pool.name, own, body.name, call.daemon.member_id)
     return StorageVolume(uuid4().hex, *name, body.description, config, created_at=time.time())
+
+
+def checked(pool: Pool, config: dict[str, str]) -> dict[str, str]:
+    """What is set of it. Raises Invalid, naming the key."""
+    config = volume_keys(pool.driver).checked(config)
+    if on(config, "security.shifted") and on(config, "security.unmapped"):
+        raise Invalid("security.unmapped and security.shifted are mutually exclusive", key="security.shifted")
+    return config
 
 
 def source_of(call: AnyCall, given: VolumeSource, new: StorageVolume) -> tuple[StorageVolume, str]:
@@ -282,8 +289,7 @@ async def patch_volume(call: Call[VolumePut]) -> web.Response:
 
 
 async def update(call: AnyCall, row: StorageVolume, description: str, config: dict[str, str]) -> web.Response:
-    config = only_set(config)
-    volume_keys(call.state.get(POOLS, row.pool).driver).check(config)
+    config = checked(call.state.get(POOLS, row.pool), config)
     await actions.change(call.daemon, row, description, config, call.etag)
     return sync()
 

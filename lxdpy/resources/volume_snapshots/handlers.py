@@ -38,7 +38,7 @@ routes = Routes("/1.0/storage-pools/{pool}/volumes/{type}/{name}/snapshots")
 async def list_snapshots(call: Call[None]) -> web.Response:
     row = custom(call, "Looking into")
     if call.recursive:
-        return sync([wire(one) for one in ready(row)])
+        return sync([{**wire(one), "name": f"{row.name}/{one.name}"} for one in ready(row)])
     return sync([snapshot_url(call.state, row, one.name) for one in ready(row)])
 
 

@@ -25,6 +25,13 @@ def test_an_unknown_key_is_refused_in_lxds_words() -> None:
         TABLE.check({"colour": "red"})
 
 
+def test_only_known_keys_can_be_unset() -> None:
+    assert TABLE.checked({"count": "3", "parent": ""}) == {"count": "3"}
+    assert TABLE.checked(None) == {}
+    with pytest.raises(UnknownKey, match="colour"):
+        TABLE.checked({"colour": ""})
+
+
 def test_a_bad_value_is_refused_with_key_value_and_what_would_be_right() -> None:
     with pytest.raises(BadValue) as refusal:
         TABLE.check({"count": "ten"})

@@ -48,7 +48,9 @@ def test_names_at_one_place_may_differ_between_routes() -> None:
     assert found(made, "/a/1/two") == ("/a/{y}/two", {"y": "1"})
 
 
-@pytest.mark.parametrize("path", ["", "/", "/1.0", "/1.0/images/a/b", "/1.0/images//b", "images", "*"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/1.0", "/1.0/images/", "/1.0/images/a/b", "/1.0/images//b", "images", "*"]
+)
 def test_what_was_not_declared_is_not_found(path: str) -> None:
     assert found(router("/1.0/images/{fp}"), path) is None
 

@@ -70,6 +70,7 @@ def test_what_could_not_work_is_refused_with_its_name(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], int, str]] = [
         ({"devices": nowhere}, 400, 'The "nope" storage pool doesn\'t exist'),
         ({"config": {"limits.nonsense": "1"}}, 400, "limits.nonsense"),
+        ({"config": {"limits.nonsense": ""}}, 400, "limits.nonsense"),  # as `lxc profile unset` sends it
         ({"config": {"limits.cpu": "-1"}}, 400, "limits.cpu"),
         ({"config": {"volatile.uuid": "x"}}, 400, "Volatile keys can only be set on instances"),
         ({"devices": {"x": {"type": "teapot"}}}, 400, "teapot"),

@@ -1,6 +1,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from lxdpy.resources.server import control
 from lxdpy.resources.server.handlers import routes
 from lxdpy.resources.server.model import setting
@@ -26,6 +28,12 @@ def test_what_is_set_is_kept_and_an_empty_text_unsets(tmp_path: Path) -> None:
     assert setting(store.state, "images.compression_algorithm") == "xz"
     assert patched(tmp_path, store, images__compression_algorithm="") == (0, "")
     assert setting(store.state, "images.compression_algorithm", "unset") == "unset"
+
+
+@pytest.mark.parametrize("value", ["x", ""])
+def test_a_key_that_is_not_known_is_neither_set_nor_unset(tmp_path: Path, value: str) -> None:
+    refused = (400, "Unknown configuration key: core.nonsense")
+    assert patched(tmp_path, LocalStore(), core__nonsense=value) == refused
 
 
 def test_a_members_address_in_the_cluster_stays_as_it_is(tmp_path: Path) -> None:

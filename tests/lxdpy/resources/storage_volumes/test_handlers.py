@@ -59,6 +59,19 @@ def test_a_volume_lives_from_creation_to_deletion(tmp_path: Path) -> None:
     with_client(tmp_path, store, check)
 
 
+def test_owners_are_not_both_shifted_and_left_as_they_are(tmp_path: Path) -> None:
+    async def check(client: Local) -> None:
+        one, other = ({f"security.{how}": "true"} for how in ("shifted", "unmapped"))
+        refused = (400, "security.unmapped and security.shifted are mutually exclusive")
+        await client.ask("POST", LIST, {"name": "v1", "config": one})
+        for method, path, config in (("POST", LIST, one | other), ("PATCH", f"{LIST}/v1", other)):
+            answer = await client.ask(method, path, {"name": "v2", "config": config})
+            assert (answer["error_code"], answer["error"]) == refused
+        assert (await client.ask("PUT", f"{LIST}/v1", {"config": other}))["status_code"] == 200
+
+    with_client(tmp_path, alone(), check)
+
+
 def test_a_copy_has_the_files_and_the_config_and_a_move_leaves_none(tmp_path: Path) -> None:
     store = scene()
 

@@ -12,6 +12,7 @@ from lxdpy.resources.instances.devices import start
 from lxdpy.resources.instances.hotplug import plug
 from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.lifecycle import Lifecycle, all_events
+from lxdpy.resources.storage_pools.commands import users
 from lxdpy.resources.storage_volumes.actions import on_disk
 from lxdpy.resources.storage_volumes.model import VOLUMES
 from lxdpy.resources.volume_snapshots import actions
@@ -45,19 +46,21 @@ def test_a_volume_goes_back_to_a_snapshot_and_the_events_tell(tmp_path: Path) ->
         assert await done(client, "POST", ONE, {}) == ""
         file.write_text("now")
         (shown,) = (await client.ask("GET", f"{ONE}?recursion=1"))["metadata"]
-        assert (shown["name"], shown["description"], shown["content_type"]) == ("snap0", "d", "filesystem")
+        assert (shown["name"], shown["description"], shown["content_type"]) == ("v1/snap0", "d", "filesystem")
         assert shown["expires_at"] > shown["created_at"]
         assert await done(client, "POST", f"{ONE}/snap0", {"name": "kept"}) == ""
         body = {"description": "of then", "expires_at": None}
         assert (await client.ask("PUT", f"{ONE}/kept", body))["status_code"] == 200
         shown = (await client.ask("GET", f"{ONE}/kept"))["metadata"]
-        assert (shown["description"], shown["expires_at"]) == ("of then", "0001-01-01T00:00:00Z")
+        said = ("kept", "of then", "0001-01-01T00:00:00Z")
+        assert (shown["name"], shown["description"], shown["expires_at"]) == said
         assert (await client.ask("PUT", f"{LIST}/v1", {"restore": "kept"}))["status_code"] == 200
         assert (folder(tmp_path, store, "v1") / "file").read_text() == "then"
         assert (await client.ask("GET", f"{LIST}/v1"))["metadata"]["config"] == {"snapshots.expiry": "1d"}
         names = [row["name"] for row in (await client.ask("GET", f"{LIST}?recursion=1"))["metadata"]]
         assert names == ["v1", "v1/kept"]
         assert (await client.ask("GET", LIST))["metadata"] == [f"{LIST}/v1", f"{ONE}/kept"]
+        assert users(store.state, "p1") == [f"{LIST}/v1", f"{ONE}/kept"]
         assert await done(client, "DELETE", f"{ONE}/kept", None) == ""
         assert (await client.ask("GET", ONE))["metadata"] == []
         assert (await client.ask("DELETE", f"{LIST}/v1"))["status_code"] == 200
@@ -97,7 +100,7 @@ def test_a_copy_has_the_snapshots_unless_only_the_volume_is_asked_for(tmp_path: 
                 row["name"]
                 for row in (await client.ask("GET", f"{there}/{name}/snapshots?recursion=1"))["metadata"]
             ]
-            assert names == (["s"] if name == "whole" else [])
+            assert names == (["whole/s"] if name == "whole" else [])
             text = (folder(tmp_path, store, name, pool) / "file").read_text()
             assert text == ("then" if name == "part" else "now")
         there = LIST.replace("p1", "p2")
@@ -161,7 +164,7 @@ def test_a_copy_is_refreshed_to_what_its_source_has_become(tmp_path: Path) -> No
                 assert await done(client, "POST", ONE, {"name": name}) == ""
         assert await done(client, "POST", there, body) == ""
         shown = (await client.ask("GET", f"{there}/v2/snapshots?recursion=1"))["metadata"]
-        assert [row["name"] for row in shown] == ["b", "c"]
+        assert [row["name"] for row in shown] == ["v2/b", "v2/c"]
         copied = folder(tmp_path, store, "v2", "p2")
         assert (copied / "file").read_text() == "now"
         assert (await client.ask("PUT", f"{there}/v2", {"restore": "c"}))["status_code"] == 200
