@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import Unavailable
+from cluster.errors import Invalid, Unavailable
 from integration.clients import NETWORK, client, driver, links, ports, seat
 from integration.containers import alive, in_namespaces
 from lxdpy.host.devices.nic_bridged import NicBridged
@@ -94,6 +94,9 @@ def test_dnsmasq_outlives_the_daemon_and_is_found_again() -> None:
 def test_a_broken_config_is_an_error_in_dnsmasqs_words() -> None:
     async def scenario(_: Runtime, folder: Path) -> None:
         broken = Network(name=NETWORK.name, config={**NETWORK.config, "raw.dnsmasq": "no-such-option"})
+        with pytest.raises(Invalid, match=r"^Invalid value for raw\.dnsmasq: .*bad option"):
+            await driver(folder).try_out(broken.config)
+        await driver(folder).try_out({**NETWORK.config, "raw.dnsmasq": "log-dhcp"})
         with pytest.raises(CommandFailed, match="bad option"):
             await driver(folder).ensure(broken)
         await driver(folder).ensure(NETWORK)

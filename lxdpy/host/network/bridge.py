@@ -18,7 +18,7 @@ from cluster.errors import Conflict, Unavailable
 from lxdpy.config.key import KeyTable
 from lxdpy.config.network import BRIDGE, check_network, interface_of, items, on
 from lxdpy.host.network import leases, nftables, report, subnets, sysctl
-from lxdpy.host.network.dnsmasq import Dnsmasq, Files
+from lxdpy.host.network.dnsmasq import Dnsmasq, Files, check_raw
 from lxdpy.host.network.driver import Host, Lease, Network, NetworkState
 from lxdpy.host.network.links import PROTO_STATIC, Link, Links
 from lxdpy.host.paths import HostRoot
@@ -43,6 +43,9 @@ class Bridge:
 
     def check(self, name: str, config: dict[str, str]) -> None:
         check_network(self.type, name, config)
+
+    async def try_out(self, config: dict[str, str]) -> None:
+        await check_raw(config.get("raw.dnsmasq", ""))
 
     def complete(self, config: dict[str, str], used: Iterable[str]) -> dict[str, str]:
         return subnets.completed(config, self._dice, used)

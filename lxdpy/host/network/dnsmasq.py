@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cluster.errors import Unavailable
+from cluster.errors import Invalid, Unavailable
 from lxdpy.config.network import BRIDGE, Interface, interface_of, items, on
 from lxdpy.host.network.driver import Network
-from lxdpy.host.run import run
+from lxdpy.host.run import CommandFailed, run
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,16 @@ def arguments(network: Network, files: Files) -> list[str]:
         *(_four(config, four) if four else ()),
         *(_six(network, six) if six else ()),
     ]  # fmt: skip
+
+
+async def check_raw(raw: str) -> None:
+    """Raises Invalid for lines that dnsmasq would not start with: those it takes end none that serves."""
+    if not raw:
+        return
+    try:
+        await run("dnsmasq", "--test", "--conf-file=-", stdin=raw + "\n", timeout=10)
+    except CommandFailed as failure:
+        raise Invalid(f"Invalid value for raw.dnsmasq: {failure.message}", key="raw.dnsmasq") from None
 
 
 def _names(network: Network) -> list[str]:

@@ -127,6 +127,9 @@ class NetworkDriver(Protocol):
     def check(self, name: str, config: dict[str, str]) -> None:
         """Raises Invalid, naming the key."""
 
+    async def try_out(self, config: dict[str, str]) -> None:
+        """Raises Invalid for what only the programs of the network can tell that they do not take."""
+
     def complete(self, config: dict[str, str], used: Iterable[str]) -> dict[str, str]:
         """`config` with its "auto" values chosen, outside the `used` subnets (CIDR). For the proposer."""
         ...

@@ -28,6 +28,9 @@ class FakeBridge:
     def check(self, name: str, config: dict[str, str]) -> None:
         check_network(self.type, name, config)
 
+    async def try_out(self, config: dict[str, str]) -> None:
+        """It has no programs."""
+
     def complete(self, config: dict[str, str], used: Iterable[str]) -> dict[str, str]:
         return subnets.completed(config, self._dice, used)
 

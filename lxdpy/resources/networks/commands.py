@@ -72,7 +72,7 @@ class CreateNetwork(Command, frozen=True, tag="network.create"):
 
 
 class SetNetworkMember(Command, frozen=True, tag="network.member"):
-    """A member reports what became of its part."""
+    """A member reports what became of its part, and, when it joins, which keys it has of its own."""
 
     key: str
     member: str
@@ -81,21 +81,29 @@ class SetNetworkMember(Command, frozen=True, tag="network.member"):
     def apply(self, txn: Txn) -> None:
         txn.get(MEMBERS, self.member)  # a removed one may still have had a report on its way
         network = txn.get(NETWORKS, self.key)
-        kept = network.members.get(self.member, NetworkMember()).forwards
-        part = replace(self.row, forwards=kept)
+        known = network.members.get(self.member, self.row)
+        part = replace(self.row, config=known.config, forwards=known.forwards)
         txn.put(NETWORKS, self.key, replace(network, members={**network.members, self.member: part}))
 
 
 class UpdateNetwork(Command, frozen=True, tag="network.update"):
+    """The keys that are a member's own stay, but for those of `member`, which become `own`."""
+
     key: str
     description: str
     config: dict[str, str]
     etag: str = ""
+    member: str = ""
+    own: dict[str, str] = {}
 
     def apply(self, txn: Txn) -> None:
         before = txn.get(NETWORKS, self.key)
         check_etag(self.etag, network_etag(before))
-        txn.put(NETWORKS, self.key, replace(before, description=self.description, config=self.config))
+        members = before.members
+        if part := members.get(self.member):
+            members = {**members, self.member: replace(part, config=self.own)}
+        after = replace(before, description=self.description, config=self.config, members=members)
+        txn.put(NETWORKS, self.key, after)
 
 
 class RenameNetwork(Command, frozen=True, tag="network.rename"):

@@ -89,6 +89,7 @@ async def create_network(call: Call[NetworksPost]) -> web.Response:
         raise Invalid(f'Config key "{sorted(own)[0]}" is cluster member specific', key=sorted(own)[0])
     taken = await asyncio.to_thread(used_subnets)
     config = driver.complete(config, taken | subnets_of(call))
+    await driver.try_out(config)
     parts = {call.daemon.member_id: NetworkMember(own)} if alone and row is None else {}
     new = Network(project, body.name, type_, body.description, config, "Pending", parts)
     await make(call, new, alone=alone)
@@ -145,23 +146,26 @@ async def update_network(call: Call[NetworkPut]) -> web.Response:
 async def patch_network(call: Call[NetworkPut]) -> web.Response:
     row = call.state.get(NETWORKS, key(call))
     description = row.description if call.body.description is None else call.body.description
-    return await update(call, row, description, {**row.config, **(call.body.config or {})})
+    config = {**row.config, **own_config(call, row), **(call.body.config or {})}
+    return await update(call, row, description, config)
 
 
 async def update(call: AnyCall, row: Network, description: str, config: dict[str, str]) -> web.Response:
-    config = {name: value for name, value in only_set(config).items() if not name.startswith("volatile.")}
+    config = {name: value for name, value in config.items() if not name.startswith("volatile.")}
     driver = call.daemon.networks.driver_for(row.type)
     driver.check(row.name, config)
-    own = row.members.get(target_member(call) or call.daemon.member_id, NetworkMember()).config
-    for name in OWN_KEYS:
-        if config.pop(name, own.get(name, "")) != own.get(name, ""):
-            raise Invalid(f'Config key "{name}" is cluster member specific', key=name)
+    config = only_set(config)
+    await driver.try_out(config)
+    own = {name: config.pop(name) for name in OWN_KEYS if name in config}
+    if own and whose(call) is None:
+        raise Invalid(f'Config key "{sorted(own)[0]}" is cluster member specific', key=sorted(own)[0])
     kept = {k: v for k, v in row.config.items() if k.startswith("volatile.")}
     chosen = driver.complete(config, subnets_of(call))
     for ip in ("ipv4", "ipv6"):
         if config.get(f"{ip}.address") == "auto":  # what is left out is chosen for new networks only
             config |= {key: chosen[key] for key in (f"{ip}.address", f"{ip}.nat")}
-    await call.store.propose(UpdateNetwork(row.key, description, {**kept, **config}, call.etag))
+    new = {**kept, **config}
+    await call.store.propose(UpdateNetwork(row.key, description, new, call.etag, whose(call) or "", own))
     return sync()
 
 
@@ -231,14 +235,19 @@ def key(call: AnyCall) -> str:
     return f"{home(call.state, call.project, 'networks')}/{call.path('name')}"
 
 
+def whose(call: AnyCall) -> str | None:
+    """The member whose own keys are meant: the one that is asked for, or this one while not clustered."""
+    return target_member(call) if is_clustered(call.state) else call.daemon.member_id
+
+
+def own_config(call: AnyCall, row: Network) -> dict[str, str]:
+    return row.members.get(whose(call) or "", NetworkMember()).config
+
+
 def wire(call: AnyCall, row: Network) -> dict[str, Any]:
-    own = {}
-    if call.target or not is_clustered(call.state):
-        member = target_member(call) or call.daemon.member_id
-        own = row.members.get(member, NetworkMember()).config
     names = {m.id: m.name for m in members(call.state)}
     return {
-        "config": {**row.config, **own},
+        "config": {**row.config, **own_config(call, row)},
         "description": row.description,
         "name": row.name,
         "type": row.type,

@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from cluster.errors import Invalid
+from lxdpy.host.network.fake import FakeBridge
 from lxdpy.host.network.registry import fake_networks
 from lxdpy.resources.networks import forwards, unsupported
 from lxdpy.resources.networks.actions import Bridges
@@ -61,6 +63,74 @@ def test_a_network_is_defined_on_each_member_and_then_created(tmp_path: Path) ->
         answer = await client.ask("POST", LIST, body)
         assert (answer["error_code"], answer["error"]) == (400, "Network not defined on nodes: n2")
         assert store.state.get(NETWORKS, "default/br0").status == "Pending"
+
+    with_client(tmp_path, store, check)
+
+
+def test_keys_of_one_member_are_changed_there(tmp_path: Path) -> None:
+    """By who names the member, or of a server that is not clustered; what else is changed leaves them."""
+    key = "bridge.external_interfaces"
+
+    def part(eth: str) -> NetworkMember:
+        return NetworkMember({key: eth}, status="Created", forwards={"10.0.0.1": Forward()})
+
+    alone, two = LocalStore(), clustered()
+    alone.run(CreateDefaults())
+    for store, members in ((alone, [MEMBER_ID]), (two, [MEMBER_ID, OTHER])):
+        parts = {member: part("eth1") for member in members}
+        store.put(NETWORKS, "default/br0", Network("default", "br0", "bridge", "", CONFIG, "Created", parts))
+
+    async def check(client: Local) -> None:
+        store, path = client.api.daemon.store, f"{LIST}/br0"
+        clustered = store is two
+        if clustered:
+            refused = (400, f'Config key "{key}" is cluster member specific')
+            answer = await client.ask("PATCH", path, {"config": {key: "eth2"}})
+            assert (answer["error_code"], answer["error"]) == refused
+        where = f"{path}?target=n1" if clustered else path
+        await client.ask("PATCH", where, {"config": {key: "eth2"}})
+        await client.ask("PATCH", path, {"config": {"user.a": "b"}})
+        shown = (await client.ask("GET", where))["metadata"]["config"]
+        assert shown == {**CONFIG, "user.a": "b", key: "eth2"}
+        await client.ask("PUT", where, {"config": {**shown, key: ""}})
+        assert (await client.ask("GET", where))["metadata"]["config"] == {**CONFIG, "user.a": "b"}
+        row = store.state.get(NETWORKS, "default/br0")
+        assert row.members[MEMBER_ID] == msgspec.structs.replace(part("eth1"), config={})
+        assert row.members.get(OTHER, part("eth1")) == part("eth1")
+
+    for store in (alone, two):
+        (tmp_path / str(id(store))).mkdir()
+        with_client(tmp_path / str(id(store)), store, check)
+
+
+def test_what_the_programs_of_a_network_do_not_take_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: FakeBridge, config: dict[str, str]) -> None:
+        if config.get("raw.dnsmasq") == "nonsense":
+            raise Invalid("dnsmasq: bad option")
+
+    monkeypatch.setattr(FakeBridge, "try_out", refuse)
+    store = LocalStore()
+    store.run(CreateDefaults())
+    store.put(NETWORKS, "default/br0", Network("default", "br0", config=CONFIG, status="Created"))
+
+    async def check(client: Local) -> None:
+        body = {"name": "br1", "config": {**CONFIG, "raw.dnsmasq": "nonsense"}}
+        for method, path in (("POST", LIST), ("PUT", f"{LIST}/br0")):
+            answer = await client.ask(method, path, body)
+            assert (answer["error_code"], answer["error"]) == (400, "dnsmasq: bad option")
+
+    with_client(tmp_path, store, check)
+
+
+def test_a_key_of_a_network_that_is_not_known_cannot_be_unset(tmp_path: Path) -> None:
+    store = clustered()
+    store.put(NETWORKS, "default/br0", Network("default", "br0", config=CONFIG, status="Created"))
+
+    async def check(client: Local) -> None:
+        answer = await client.ask("PATCH", f"{LIST}/br0", {"config": {"colour": ""}})
+        assert (answer["error_code"], answer["error"]) == (400, "Unknown configuration key: colour")
 
     with_client(tmp_path, store, check)
 
