@@ -139,10 +139,10 @@ def secret_in(offered: str) -> str:
 
 def certificate_of(call: Call[CertificatesPost]) -> bytes:
     """DER of the certificate to trust: an admin's word, else what the connection proved. Raises Invalid."""
-    if call.body.certificate and call.identity.admin:
+    if call.identity.admin:
+        if not call.body.certificate:
+            raise Invalid("Client is already trusted", key="certificate")
         return decoded(call.body.certificate)
-    if call.identity.admin and call.identity.protocol == "unix":
-        raise Invalid("Client is already trusted", key="certificate")
     der = peer_certificate(call.request)
     if der is None:
         raise Invalid("No client certificate was presented", key="certificate")

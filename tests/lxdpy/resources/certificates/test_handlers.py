@@ -142,6 +142,14 @@ def test_a_stranger_learns_nothing_but_that_it_is_one(tmp_path: Path) -> None:
     among_members(tmp_path, check)
 
 
+def test_who_is_trusted_is_told_so_instead_of_using_a_token(tmp_path: Path) -> None:
+    async def check(made: Members) -> None:
+        status, answer = await made.ask(0, "POST", LIST, {"password": "s" * 64})
+        assert (status, answer["error"]) == (400, "Client is already trusted")
+
+    among_members(tmp_path, check)
+
+
 def test_a_strangers_token_says_what_it_may_and_serves_once(tmp_path: Path) -> None:
     async def check(made: Members) -> None:
         store = made.all[0].store
