@@ -30,7 +30,8 @@ def _changed(
         if one.status != old.status:
             told_of = {"Creating": "Ready", "Ready": "Deleting"}  # else it never was there
             if told_of.get(old.status) == one.status:
-                yield "created" if one.status == "Ready" else "deleted", one.name, {}
+                made = one.status == "Ready"
+                yield "created" if made else "deleted", one.name, {"type": "custom"} if made else {}
         elif one.name != old.name:
             yield "renamed", one.name, {"old_name": old.name}
         else:

@@ -110,7 +110,7 @@ def test_an_unknown_path_is_not_found_and_an_unknown_method_not_implemented(tmp_
     async def check(client: Local, _store: LocalStore) -> None:
         for method, path, code, text in (
             ("GET", "/1.0/nothings", 404, "not found"),
-            ("GET", "/1.0/things/", 200, ""),
+            ("GET", "/1.0/things/", 404, "not found"),
             ("GET", "/1.0/things/a/b", 404, "not found"),
             ("DELETE", "/1.0/things", 501, "not implemented"),
         ):

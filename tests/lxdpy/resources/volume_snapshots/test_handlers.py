@@ -75,6 +75,7 @@ def test_a_volume_goes_back_to_a_snapshot_and_the_events_tell(tmp_path: Path) ->
         "storage-volume-snapshot-deleted",
         "storage-volume-deleted",
     ]
+    assert [event.context for event in heard if event.action.endswith("-created")] == [{"type": "custom"}] * 2
     assert not list((tmp_path / "storage-pools" / "p1").glob("custom*/*"))
 
 
