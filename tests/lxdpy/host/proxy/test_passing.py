@@ -41,8 +41,14 @@ def server(kind: str = "tcp") -> tuple[socket.socket, Address]:
 def passing(source: Address, target: Address, *, header: bool = False) -> Iterator[Any]:
     """The address that the proxy listens on."""
     loop, came = Loop(), listen(source, OWNER)
+    dialed: list[socket.socket] = []  # for senders, who are forgotten after minutes only
+
+    def to_target() -> tuple[socket.socket, Any]:
+        dialed.append(open_socket(target))
+        return dialed[-1], name_of(target)
+
     if source["kind"] == "udp":
-        Datagrams(loop, came, lambda: (open_socket(target), name_of(target)))
+        Datagrams(loop, came, to_target)
     else:
         Listener(loop, came, target, header=header)
     wake, woken = socket.socketpair()
@@ -60,7 +66,7 @@ def passing(source: Address, target: Address, *, header: bool = False) -> Iterat
     finally:
         wake.send(b"!")
         thread.join()
-        for end in (wake, woken, came):
+        for end in (wake, woken, came, *dialed):
             end.close()
         gc.collect()
 
