@@ -166,7 +166,7 @@ def test_scheduled_snapshots_come_once_and_go(members: tuple[Member, Member]) ->
         eventually(lambda: "auto1" in names(other), within=30)
         assert len(names(other)) - 1 <= clock.hours
         path = f"/1.0/storage-pools/default/volumes/custom/v1/snapshots?recursion=1&target={owner.name}"
-        eventually(lambda: "auto1" in [row["name"] for row in other.ask("GET", path)], within=30)
+        eventually(lambda: "v1/auto1" in [row["name"] for row in other.ask("GET", path)], within=30)
         clock.jump(4 * 3600)
         eventually(lambda: "auto0" not in names(other) and "mine" in names(other), within=30)
         lxc(other, "storage", "volume", "delete", "default", "v1", "--target", owner.name)

@@ -173,13 +173,13 @@ def test_a_volume_is_brought_back_to_a_snapshot_and_copied_with_all(cluster: Clu
     lxc(first, *volume, "copy", "default/data", "default/whole", "--target", second.name,
         "--destination-target", third.name)  # fmt: skip
     lxc(third, *volume, "copy", "default/data/last", "default/part")
-    assert [row["name"] for row in snapshots(first, "whole")] == ["snap0", "last"]
+    assert [row["name"] for row in snapshots(first, "whole")] == ["whole/snap0", "whole/last"]
     lxc(first, *volume, "restore", "default", "whole", "last")
     lxc(first, "launch", "busybox", "c2", "--target", third.name)
     lxc(first, *volume, "attach", "default", "whole", "c2", "/data")
     assert inside(second, "c2", "cat /data/file") == "two"
     lxc(first, *volume, "delete", "default", "data/snap0")
-    eventually(lambda: [row["name"] for row in snapshots(third, "data")] == ["last"], within=20)
+    eventually(lambda: [row["name"] for row in snapshots(third, "data")] == ["data/last"], within=20)
     lxc(first, *volume, "delete", "default", "part", "--target", second.name)
 
 
@@ -203,7 +203,7 @@ def test_a_snapshot_that_a_dying_member_was_making_is_gone_when_it_is_back(clust
         # Whether its end is waited for already, or its beginning is not answered yet.
         assert "Member n2 " in lost.result().err, "who waits through another member is told"
     eventually(lambda: lxc_try(third, *snapshot).status == 0, within=20)
-    eventually(lambda: [row["name"] for row in snapshots(first, "data")] == ["cut"], within=20)
+    eventually(lambda: [row["name"] for row in snapshots(first, "data")] == ["data/cut"], within=20)
 
 
 def test_a_volume_that_a_dying_member_was_making_is_gone_when_it_is_back(cluster: Cluster) -> None:
