@@ -64,6 +64,20 @@ async def create_copy(
     await create(daemon, row, fill)
 
 
+async def move(daemon: "Daemon", id: str, moved: Callable[[StorageVolume], StorageVolume]) -> None:
+    """Make of it what `moved` says, with the snapshots that it has by its turn; none is taken meanwhile.
+
+    It stays, and there is no other, if that fails. Raises NotFound, Invalid where it is used by then.
+    """
+    async with daemon.lock(f"storage volume {id}"), Undo() as undo:
+        row = daemon.state.get(VOLUMES, id)
+        new = moved(row)
+        await create_copy(daemon, new, row)
+        undo.push(remove, daemon, new.id)
+        await daemon.store.propose(DropVolume(id))
+    await settle(daemon, id)
+
+
 async def copy(daemon: "Daemon", source: StorageVolume, snapshot: str, target: Volume, pool: str) -> None:
     """The files of one that may be on another member, as they are now, or as its snapshot (id) has them."""
     driver = daemon.pools.driver(pool)

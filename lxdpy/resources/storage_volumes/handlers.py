@@ -318,20 +318,22 @@ def move(call: AnyCall, row: StorageVolume, pool: str, name: str, project: str) 
     call.state.get(POOLS, pool)
     if users(call.state, row):
         raise Invalid("The storage volume is still in use", volume=row.name)
-    new = msgspec.structs.replace(
-        row,
-        id=uuid4().hex,
-        pool=pool,
-        name=name,
-        project=project,
-        snapshots=tuple(ready(row)),
-        backups=tuple(ready_backups(row)),
-    )
-    check_free(call, new)
+
+    def moved(row: StorageVolume) -> StorageVolume:
+        return msgspec.structs.replace(
+            row,
+            id=uuid4().hex,
+            pool=pool,
+            name=name,
+            project=project,
+            snapshots=tuple(ready(row)),
+            backups=tuple(ready_backups(row)),
+        )
+
+    check_free(call, moved(row))
 
     async def run(_: Operation) -> None:
-        await actions.create_copy(call.daemon, new, row)
-        await actions.remove(call.daemon, row.id)
+        await actions.move(call.daemon, row.id, moved)
 
     return asynchronous(call.daemon.operations.start("Moving storage volume", {}, run, project=call.project))
 

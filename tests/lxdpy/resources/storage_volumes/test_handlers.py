@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,12 +7,13 @@ import pytest
 
 from cluster.errors import Conflict, NotFound
 from lxdpy.host.storage.driver import Volume
+from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.storage_volumes import actions
 from lxdpy.resources.storage_volumes.commands import CreateVolume
 from lxdpy.resources.storage_volumes.model import VOLUMES, StorageVolume
 from tests.lxdpy.fakes import MEMBER_ID, Local, LocalStore
 from tests.lxdpy.resources.cluster.scene import OTHER
-from tests.lxdpy.resources.storage_volumes.scene import LIST, add, alone, scene, with_client
+from tests.lxdpy.resources.storage_volumes.scene import LIST, add, alone, disk, instance, scene, with_client
 from tests.patience import eventually
 
 
@@ -22,7 +24,10 @@ def folder(root: Path, store: LocalStore, name: str, pool: str = "p1") -> Path:
 
 async def done(client: Local, method: str, path: str, body: object) -> str:
     """The error of an operation, "" for none."""
-    answer = await client.ask(method, path, body)
+    return await outcome(client, await client.ask(method, path, body))
+
+
+async def outcome(client: Local, answer: dict[str, Any]) -> str:
     assert answer["type"] == "async", answer
     operation = client.api.daemon.operations.find(answer["metadata"]["id"])
     assert operation is not None
@@ -93,6 +98,33 @@ def test_a_copy_has_the_files_and_the_config_and_a_move_leaves_none(tmp_path: Pa
             ("p1", "v1", "b"), ("p2", "v1", "b"), ("p2", "v3", "b"),
         }  # fmt: skip
         assert len(list((tmp_path / "storage-pools/p1/custom").iterdir())) == 1
+
+    with_client(tmp_path, store, check)
+
+
+def test_a_move_takes_what_there_is_when_it_begins_and_stays_undone_if_that_is_used_in_the_end(
+    tmp_path: Path,
+) -> None:
+    store = scene()
+
+    async def check(client: Local) -> None:
+        await client.ask("POST", LIST, {"name": "v1"})
+        (row,) = store.state.rows(VOLUMES).values()
+
+        async def moved(meanwhile: Callable[[], None]) -> str:
+            async with client.api.daemon.lock(f"storage volume {row.id}"):
+                await client.ask("POST", f"{LIST}/v1/snapshots", {})
+                begun = await client.ask("POST", f"{LIST}/v1", {"name": "v1", "pool": "p2"})
+                meanwhile()
+            return await outcome(client, begun)
+
+        assert await moved(lambda: instance(store, "c1", disk("v1"))) == "The storage volume is still in use"
+        assert {(one.pool, one.name) for one in store.state.rows(VOLUMES).values()} == {("p1", "v1")}
+        assert list((tmp_path / "storage-pools/p2/custom").iterdir()) == []
+        store.put(INSTANCES, "default/c1", None)
+        assert await moved(lambda: None) == ""
+        (row,) = store.state.rows(VOLUMES).values()
+        assert (row.pool, len(row.snapshots)) == ("p2", 2)
 
     with_client(tmp_path, store, check)
 
