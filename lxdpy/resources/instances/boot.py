@@ -183,7 +183,7 @@ async def _stop(daemon: "Daemon", row: Instance) -> None:
             return
         try:
             await halt(daemon, now)
-            await teardown.stopped(daemon, now, again=True)
+            await teardown.ended(daemon, now.key, again=True)
         except Error as failure:
             log.warning("%s was stopped with its host, but: %s", row.key, failure.message)
         else:

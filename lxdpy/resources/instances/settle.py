@@ -34,13 +34,8 @@ log = logging.getLogger(__name__)
 
 def may_be_off(daemon: "Daemon", row: Instance) -> bool:
     """Whether there is something to do for a stopped instance of which this host has no record."""
-    wrong = row.status not in ("Stopped", "Creating") or RENAMED_FROM in row.config or _is_spent(row)
+    wrong = row.status not in ("Stopped", "Creating") or RENAMED_FROM in row.config
     return wrong or row.reserved is not None or snapshots.is_untidy(daemon, row)
-
-
-def _is_spent(row: Instance) -> bool:
-    """An ephemeral one that ran: it goes with its container."""
-    return row.ephemeral and row.last_used_at > 0
 
 
 async def settle(daemon: "Daemon", key: str) -> None:

@@ -33,8 +33,11 @@ async def ended(daemon: "Daemon", key: str, *, killed: bool = False, again: bool
     row = daemon.state.find(INSTANCES, key)
     if row is None or daemon.runtime.state(row.volume).status != "Stopped":
         return
+    spent = row.ephemeral and row.status not in ("Stopped", "Creating")
+    if spent:
+        await records.mark_deleted(daemon, row)  # nobody would know any more that it ran
     await stopped(daemon, row, killed=killed, again=again)
-    if row.ephemeral and row.last_used_at:
+    if spent:
         await remove(daemon, row)
 
 

@@ -208,7 +208,7 @@ def _instance(
         profiles=profiles,
         ephemeral=of.ephemeral,
         created_at=seconds_of(of.created_at),
-        last_used_at=0.0 if of.ephemeral else seconds_of(of.last_used_at),  # it would go with its last stop
+        last_used_at=seconds_of(of.last_used_at),
         status="Stopped",
         pool=pool,
         idmap=zlib.crc32(mark.uuid.encode()) % IDMAP_SLOTS,  # where to begin looking

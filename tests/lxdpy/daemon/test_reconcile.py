@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import pytest
 
-from cluster.errors import Unavailable
+from cluster import failpoints
+from cluster.errors import Error, Unavailable
 from cluster.membership.identity import Identity
 from lxdpy.daemon.context import Daemon
 from lxdpy.daemon.reconcile import Reconciler
@@ -19,8 +20,9 @@ from lxdpy.host.lxc.spec import Limits
 from lxdpy.host.network.driver import Network as HostNetwork
 from lxdpy.resources.images.model import IMAGES, Image
 from lxdpy.resources.instances import given as records
-from lxdpy.resources.instances import settle
+from lxdpy.resources.instances import settle, teardown
 from lxdpy.resources.instances.commands import LAST_POWER
+from lxdpy.resources.instances.given import Given
 from lxdpy.resources.instances.model import INSTANCES, Instance
 from lxdpy.resources.profiles.model import PROFILES, Profile
 from tests.lxdpy.fakes import LocalStore
@@ -103,9 +105,23 @@ def test_a_container_that_ended_while_the_daemon_was_down_is_told(tmp_path: Path
         ended = instance(host.store, "ended", "Running")
         elsewhere = instance(host.store, "elsewhere", "Running", location=OTHER)
         spent = instance(host.store, "spent", "Running", ephemeral=True, last_used_at=1.0)
+        rests = instance(host.store, "rests", ephemeral=True, last_used_at=1.0)  # it was not when it ran
+        await records.save(host.daemon, rests, Given(({}, {}), ({}, {})))  # of a start that failed
         await host.sweep()
-        keys = ["default/lives", ended.key, elsewhere.key, spent.key]
-        assert [host.status(key) for key in keys] == ["Running", "Stopped", "Running", "gone"]
+        keys = ["default/lives", ended.key, elsewhere.key, spent.key, rests.key]
+        assert [host.status(key) for key in keys] == ["Running", "Stopped", "Running", "gone", "Stopped"]
+
+    on_host(tmp_path, story)
+
+
+def test_an_ephemeral_one_goes_though_a_crash_came_when_its_end_was_told(tmp_path: Path) -> None:
+    async def story(host: Host) -> None:
+        row = instance(host.store, "c1", "Running", ephemeral=True)
+        with failpoints.inject("instance.taken-down", Error("died"), visit=2), pytest.raises(Error):
+            await teardown.ended(host.daemon, row.key)
+        assert host.status(row.key) == "Stopped"
+        await host.sweep()
+        assert host.status(row.key) == "gone"
 
     on_host(tmp_path, story)
 
