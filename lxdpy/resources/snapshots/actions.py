@@ -1,12 +1,14 @@
 """The owner's part of snapshots: making, deleting, bringing an instance back, and tidying after a crash."""
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cluster import failpoints
 from cluster.errors import Conflict, Invalid, NotFound
+from cluster.state.txn import Draft, Txn
 from lxdpy.host.storage.driver import Volume
 from lxdpy.host.undo import Undo
 from lxdpy.resources.gpus.commands import grants_held
@@ -138,8 +140,12 @@ async def restore(daemon: "Daemon", key: str, name: str) -> None:
 
 
 async def _bring_back(daemon: "Daemon", row: Instance, name: str) -> None:
-    """Idempotent, up to the entry in the log that ends it. Restarting is no stop that the cluster is told."""
+    """Idempotent, up to the entry in the log that ends it. Restarting is no stop that the cluster is told.
+
+    What the log would refuse in the end, as a disk of then is gone, is refused before files are touched.
+    """
     snapshot = check_restore(daemon, row, name)
+    _command(daemon, row, snapshot).apply(Txn(Draft(daemon.state, daemon.state.index), time.time(), {}))
     runs = row.status in ("Running", "Frozen")
     await daemon.runtime.kill_container(row.volume)
     await teardown.take_down(daemon, row)

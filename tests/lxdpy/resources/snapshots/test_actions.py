@@ -3,9 +3,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cluster import failpoints
-from cluster.errors import Conflict
+from cluster.errors import Conflict, Invalid
 from lxdpy.daemon.context import Daemon
 from lxdpy.host.storage.driver import Volume
 from lxdpy.resources.backups.commands import FinishBackup
@@ -15,11 +16,11 @@ from lxdpy.resources.instances.delete import delete
 from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.instances.rename import rename
 from lxdpy.resources.snapshots import actions, readers
-from lxdpy.resources.snapshots.commands import CreateSnapshot, FinishSnapshot
+from lxdpy.resources.snapshots.commands import RESTORING, CreateSnapshot, FinishSnapshot
 from lxdpy.resources.snapshots.model import SNAPSHOTS, Snapshot
 from lxdpy.resources.snapshots.readers import used
 from tests.lxdpy.fakes import MEMBER_ID, LocalStore
-from tests.lxdpy.resources.instances.scene import FakeVolumes, house, instance, ready_store
+from tests.lxdpy.resources.instances.scene import ROOT, FakeVolumes, house, instance, ready_store
 from tests.patience import eventually
 
 SNAPSHOT = Snapshot("default", "c1", "s0", "id0")
@@ -104,6 +105,21 @@ def test_what_could_not_be_deleted_is_not_deleted_later(tmp_path: Path, store: L
         with pytest.raises(Conflict, match="busy"):
             await delete(daemon, row)
         assert await given.is_marked(daemon, row)
+
+    in_house(tmp_path, store, story)
+
+
+def test_what_the_log_would_refuse_of_a_restore_is_refused_before_it(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    """Nobody can bring the files back."""
+    gone = {"type": "disk", "pool": "default", "source": "gone", "path": "/v"}
+    store.put(SNAPSHOTS, SNAPSHOT.key, replace(SNAPSHOT, status="Ready", devices={"root": ROOT, "d": gone}))
+
+    async def story(daemon: Daemon) -> None:
+        with pytest.raises(Invalid, match="Storage volume not found"):  # a driver that restores is not there
+            await actions.restore(daemon, "default/c1", "s0")
+        assert RESTORING not in store.state.get(INSTANCES, "default/c1").config
 
     in_house(tmp_path, store, story)
 
