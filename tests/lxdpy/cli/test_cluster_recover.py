@@ -167,10 +167,15 @@ def test_moved_members_are_dialled_at_their_new_addresses(roots: Roots) -> None:
     assert "10.1.0.2:8443" in run("show").output
 
 
+def test_what_another_member_prints_is_taken_though_votes_have_moved_since(roots: Roots) -> None:
+    text = run("show").output.replace("role: voter", "role: stand-by", 1).replace("127.0.7.3:9", "10.1.0.3")
+    assert run("edit", stdin=text).output == "n3: 127.0.7.3:9 -> 10.1.0.3:8443\n"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("name: n2", "name: m2", "Only addresses can be changed here, not what else there is of n2"),
+        ("name: n2", "name: m2", "Only addresses can be changed here, not the name of n2"),
         ("127.0.7.2:9", "127.0.7.1:9", "Two members cannot have one address: 127.0.7.1:9"),
         ("127.0.7.2:9", "0.0.0.0:8443", "wildcard"),
         ("127.0.7.2:9", "10.0.0.2:99999", "Not a port"),
