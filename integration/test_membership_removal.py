@@ -198,6 +198,8 @@ def test_of_two_members_a_dead_one_can_be_removed_and_the_last_one_cannot(four: 
     voter, standby = (first, second) if votes(first) == ["n1"] else (second, first)
     standby.kill()
     eventually(lambda: "Offline" in str(lxc_json(voter, "cluster", "list")), within=10)
+    failed = lxc_try(voter, "cluster", "remove", voter.name, "--force", "--yes")
+    assert "No other member is online" in failed.err
     lxc(voter, "cluster", "remove", standby.name, "--force", "--yes")
     assert names(voter) == [voter.name]
     failed = lxc_try(voter, "cluster", "remove", voter.name, "--force", "--yes")

@@ -3,8 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
-from cluster.errors import Error, Uncertain
-from cluster.membership.model import MEMBERS, Member
+from cluster.errors import Conflict, Error, Uncertain
+from cluster.membership.model import MEMBERS, Member, members
 from cluster.state.txn import State
 from lxdpy.resources.cluster.commands import LeaveMember
 from lxdpy.resources.instances import given, teardown
@@ -21,9 +21,12 @@ OUT_WITHIN = 20.0  # seconds for votes and the lead to be handed on; it takes on
 async def remove(daemon: "Daemon", row: Member, *, forced: bool) -> None:
     """Take a member out, at once for all others. When it next dials one it is told, and resets itself.
 
-    Raises Invalid if it has what would be lost and this is not `forced`; Uncertain if it is not out in time:
-    the leader goes on with it.
+    Raises Invalid if it has what would be lost and this is not `forced`; Conflict if none of the others is
+    there, as it would wait for them, leaving; Uncertain if it is not out in time: the leader goes on with it.
     """
+    others = [o for o in members(daemon.state) if o.id != row.id and o.status in ("ready", "evacuated")]
+    if others and not any(daemon.beat.online(other.id) for other in others):
+        raise Conflict(f"No other member is online: {row.name} cannot be removed now", member=row.name)
 
     def gone(state: State) -> bool:
         return state.find(MEMBERS, row.id) is None or daemon.member_id != before

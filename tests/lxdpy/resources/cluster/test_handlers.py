@@ -67,6 +67,19 @@ def test_a_member_is_not_given_what_it_cannot_be(
     assert store.state.tables == before
 
 
+def test_who_would_leave_nobody_behind_that_is_there_stays(tmp_path: Path) -> None:
+    """It would be leaving for as long as the others are away, and they could not be removed either."""
+    store = clustered()
+
+    async def check(client: Local) -> None:
+        answer = await client.ask("DELETE", f"{MEMBER}?force=1")
+        said = "No other member is online: n1 cannot be removed now"
+        assert (answer["error_code"], answer["error"]) == (409, said)
+        assert store.state.get(MEMBERS, MEMBER_ID).status == "ready"
+
+    with_client(tmp_path, store, check)
+
+
 def test_there_are_no_members_without_a_cluster(tmp_path: Path) -> None:
     async def check(client: Local) -> None:
         path = "/1.0/cluster/members"
