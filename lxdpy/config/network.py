@@ -78,6 +78,14 @@ def _family(version: int) -> list[Key]:
             needs=f"{ip}.nat is on",
         ),
         Key(
+            name=f"{ip}.nat.order",
+            doc="Taken for LXD's clients, without effect: our rules stand in a table of their own.",
+            parse=one_of("before", "after"),
+            default="before",
+            live=True,
+            needs=f"{ip}.nat is on",
+        ),
+        Key(
             name=f"{ip}.dhcp",
             doc="Whether instances get their IPv4 address from the bridge."
             if version == 4

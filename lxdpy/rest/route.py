@@ -11,7 +11,7 @@ says `call.body.config or {}`; where null means something else than empty (an in
 tell.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast
 
@@ -122,6 +122,14 @@ class Call(Generic[Body]):
             parts.append(part)
         self._text = b"".join(parts)
         return self._text
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body of any length as it comes, or as it was read."""
+        if self._text is not None:
+            yield self._text
+            return
+        async for part in self.request.content.iter_any():
+            yield part
 
     async def json(self, type: type[Decoded]) -> Decoded:
         """For routes that take JSON or a file, by Content-Type. Raises Invalid, naming the path."""

@@ -20,9 +20,11 @@ from lxdpy.resources.projects.model import home
 from lxdpy.resources.wire import only_set, seconds_of, url
 from lxdpy.rest.filter import parse
 from lxdpy.rest.replies import asynchronous, sync
-from lxdpy.rest.route import Call, Routes
+from lxdpy.rest.route import MAX_BODY, AnyCall, Call, Routes
 
 routes = Routes("/1.0/images")
+
+FORM = "application/x-www-form-urlencoded"  # what curl calls all it sends
 
 
 class ImagePut(msgspec.Struct):
@@ -49,10 +51,18 @@ async def list_images(call: Call[None]) -> web.Response:
     return sync(shown)
 
 
+async def has_json(call: AnyCall) -> bool:
+    """Whether no image is uploaded. What does not say what it is, as from `curl -d`, is looked at if small."""
+    if call.request.headers.get("Content-Type", FORM) != FORM:
+        return call.request.content_type == "application/json"
+    small = (call.request.content_length or MAX_BODY) < MAX_BODY
+    return small and (await call.read()).lstrip().startswith(b"{")
+
+
 @routes.on("POST", takes=ImagesPost, entitlement="can_create_images", untrusted=True)
 async def add_image(call: Call[None]) -> web.StreamResponse:
     await push.admit(call)
-    if call.request.content_type == "application/json":
+    if await has_json(call):
         if not call.identity.trusted:
             raise Forbidden("not authorized")
         body = await call.json(ImagesPost)

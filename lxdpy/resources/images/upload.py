@@ -34,7 +34,7 @@ async def receive(call: AnyCall, until_known: AsyncExitStack) -> tuple[Received,
     check_profiles(call, asked_profiles(call))
     async with call.daemon.images.upload() as upload:
         if call.request.content_type != "multipart/form-data":
-            await upload.add(call.request.content.iter_any())
+            await upload.add(call.pieces())
             filename = headers.get("X-LXD-filename", "")
         else:
             filename = await add_parts(upload, await call.request.multipart())

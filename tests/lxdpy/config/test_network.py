@@ -8,6 +8,7 @@ from lxdpy.config.network import check_network, interface_of, items, on
 GOOD = {
     "ipv4.address": "10.0.0.1/24",
     "ipv4.nat": "true",
+    "ipv4.nat.order": "after",
     "ipv4.dhcp.ranges": "10.0.0.10-10.0.0.99,10.0.0.200-10.0.0.220",
     "ipv4.dhcp.expiry": "1h",
     "ipv6.address": "fd42::1/64",
@@ -37,6 +38,7 @@ def test_lxds_keys_are_taken() -> None:
         ({"ipv4.nat": "perhaps"}, "ipv4.nat"),
         ({"ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.1.2-10.0.1.9"}, "ipv4.dhcp.ranges"),
         ({"ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.0.9-10.0.0.2"}, "ipv4.dhcp.ranges"),
+        ({"ipv4.nat.order": "first"}, "ipv4.nat.order"),
         ({"ipv4.dhcp.ranges": "10.0.0.9"}, "ipv4.dhcp.ranges"),
         ({"bridge.mtu": "100"}, "bridge.mtu"),
         ({"bridge.hwaddr": "00:16:3e"}, "bridge.hwaddr"),

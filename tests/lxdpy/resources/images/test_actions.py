@@ -13,7 +13,7 @@ from lxdpy.daemon.context import Daemon
 from lxdpy.host.images import ImageStore
 from lxdpy.resources.images.actions import drop, ensure_here, retained
 from lxdpy.resources.images.commands import AddImage, DeleteImage
-from lxdpy.resources.images.handlers import routes
+from lxdpy.resources.images.handlers import FORM, routes
 from lxdpy.resources.images.model import IMAGES, Image
 from lxdpy.resources.server.commands import CreateDefaults
 from lxdpy.resources.storage_pools.actions import Pools
@@ -93,6 +93,26 @@ def test_what_was_sent_stays_though_it_was_deleted_just_before(tmp_path: Path) -
                         await operation.wait()
             [row] = store.state.rows(IMAGES).values()
             assert daemon.images.has(row.fingerprint)
+
+    asyncio.run(go())
+
+
+def test_json_and_images_are_told_apart_where_curl_calls_both_a_form(tmp_path: Path) -> None:
+    store = LocalStore()
+    store.run(CreateDefaults())
+
+    async def go() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            daemon = local_daemon(tmp_path, store, tasks=tasks, pools=Pools())
+            daemon.images = ImageStore(tmp_path)
+            async with serving(daemon, routes) as client:
+                for body, status in ((b' {"source": {"type": "nothing"}}', 501), (unified(), 202)):
+                    answer = await client.reply("POST", "/1.0/images", body, **{"Content-Type": FORM})
+                    assert answer.status == status
+                for operation in daemon.operations.all():
+                    await operation.wait()
+        [row] = store.state.rows(IMAGES).values()
+        assert row.fingerprint == hashlib.sha256(unified()).hexdigest()
 
     asyncio.run(go())
 
