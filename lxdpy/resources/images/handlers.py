@@ -52,7 +52,7 @@ async def list_images(call: Call[None]) -> web.Response:
 
 
 async def has_json(call: AnyCall) -> bool:
-    """Whether no image is uploaded. What does not say what it is, as from `curl -d`, is looked at if small."""
+    """Whether no image is uploaded. What does not say what it is, as of `curl -d`, is looked at if small."""
     if call.request.headers.get("Content-Type", FORM) != FORM:
         return call.request.content_type == "application/json"
     small = (call.request.content_length or MAX_BODY) < MAX_BODY

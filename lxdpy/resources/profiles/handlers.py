@@ -124,10 +124,11 @@ def key(call: AnyCall) -> str:
 
 
 def check(call: AnyCall, config: Config, devices: Devices) -> None:
-    """Raises Invalid. Profiles have no volatile keys."""
+    """Raises Invalid. Profiles have no volatile keys, nor an image's."""
     for name in config:
-        if name.startswith("volatile."):
-            raise Invalid("Volatile keys can only be set on instances", key=name)
+        if name.startswith(("volatile.", "image.")):
+            kind = name.partition(".")[0].capitalize()
+            raise Invalid(f"{kind} keys can only be set on instances", key=name)
     check_config(config)
     check_devices(call.daemon, devices, call.project, whole=False)
 

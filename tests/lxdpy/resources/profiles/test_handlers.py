@@ -73,6 +73,7 @@ def test_what_could_not_work_is_refused_with_its_name(tmp_path: Path) -> None:
         ({"config": {"limits.nonsense": ""}}, 400, "limits.nonsense"),  # as `lxc profile unset` sends it
         ({"config": {"limits.cpu": "-1"}}, 400, "limits.cpu"),
         ({"config": {"volatile.uuid": "x"}}, 400, "Volatile keys can only be set on instances"),
+        ({"config": {"image.os": "x"}}, 400, "Image keys can only be set on instances"),
         ({"devices": {"x": {"type": "teapot"}}}, 400, "teapot"),
         ({"devices": {"a/b": {"type": "none"}}}, 400, "a/b"),
     ]
