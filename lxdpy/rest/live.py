@@ -29,13 +29,21 @@ class Live:
         self._requests.pop(id(request), None)
 
     def cut(self, withdrawn: frozenset[str], server: web.Server) -> None:
-        """End what goes on for these certificates (fingerprints), idle connections included."""
+        """End what goes on for these certificates (fingerprints), idle connections included.
+
+        Who withdraws its own is answered: on its connection it is a stranger from then on.
+        """
+        answered = {request.transport for request, _ in self._requests.values() if _changes_trust(request)}
         theirs = [request.transport for request, asked in self._requests.values() if asked in withdrawn]
         opened = [connection.transport for connection in server.connections]
         theirs += [one for one in opened if one is not None and peer_of(one).fingerprint in withdrawn]
         for transport in theirs:
-            if transport is not None:
+            if transport is not None and transport not in answered:
                 transport.abort()
+
+
+def _changes_trust(request: web.BaseRequest) -> bool:
+    return request.method in ("PUT", "PATCH", "DELETE") and request.path.startswith("/1.0/certificates/")
 
 
 def withdrawn_by(changes: Iterable[Change]) -> frozenset[str]:

@@ -168,12 +168,12 @@ async def show_certificate(call: Call[None]) -> web.Response:
     return sync(wire(row), etag=etag_of(row))
 
 
-@routes.on("PUT", "/{fingerprint}", body=CertificatePut, entitlement="admin")
+@routes.on("PUT", "/{fingerprint}", body=CertificatePut, entitlement="can_view")
 async def update_certificate(call: Call[CertificatePut]) -> web.Response:
     return await update(call, own(call))
 
 
-@routes.on("PATCH", "/{fingerprint}", body=CertificatePut, entitlement="admin")
+@routes.on("PATCH", "/{fingerprint}", body=CertificatePut, entitlement="can_view")
 async def patch_certificate(call: Call[CertificatePut]) -> web.Response:
     row, body = own(call), call.body
     body.name = row.name if body.name is None else body.name
@@ -184,20 +184,27 @@ async def patch_certificate(call: Call[CertificatePut]) -> web.Response:
 
 
 async def update(call: Call[CertificatePut], row: Certificate) -> web.Response:
-    body = call.body
+    """Who is restricted may put another certificate in its own one's place, and change nothing else."""
+    body, admin = call.body, call.identity.admin
+    if not admin and call.identity.username != row.fingerprint:
+        raise Forbidden("not authorized")
     if body.type != row.type:
         raise Forbidden("The certificate type cannot be changed", key="type")
+    said = (body.name or "", bool(body.restricted), tuple(body.projects or ()))
+    if not admin and said != (row.name, row.restricted, row.projects):
+        raise Forbidden("Only the certificate can be changed")
     check_projects(call, body.projects)
     der = decoded(body.certificate) if body.certificate else pem_to_der(row.certificate)
     new = Certificate(
         fingerprint=fingerprint_of(der),
         certificate=der_to_pem(der),
-        name=body.name or "",
+        name=said[0],
         type=row.type,
-        restricted=bool(body.restricted),
-        projects=tuple(body.projects or ()),
+        restricted=said[1],
+        projects=said[2],
     )
-    await call.store.propose(UpdateCertificate(row.fingerprint, new, call.etag))
+    etag = call.etag or ("" if admin else etag_of(row))  # not over what an admin has changed meanwhile
+    await call.store.propose(UpdateCertificate(row.fingerprint, new, etag))
     return sync()
 
 

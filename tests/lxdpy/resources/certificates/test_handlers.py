@@ -15,7 +15,8 @@ from cluster.membership.model import TOKENS, Token
 from cluster.membership.tokens import hash_of
 from cluster.tls.certificates import fingerprint_of, make, pem_to_der
 from lxdpy.resources.certificates.handlers import routes
-from lxdpy.resources.certificates.model import CERTIFICATES
+from lxdpy.resources.certificates.model import CERTIFICATES, Certificate
+from lxdpy.resources.projects.model import PROJECTS, Project
 from lxdpy.resources.server.commands import CreateDefaults
 from tests.lxdpy.fakes import Local, LocalStore, local_daemon, serving
 from tests.lxdpy.rest.members import Members, members
@@ -138,6 +139,46 @@ def test_a_stranger_learns_nothing_but_that_it_is_one(tmp_path: Path) -> None:
             status, answer = await made.ask(0, "POST", LIST, msgspec.Raw(body.encode()), own=made.client)
             assert (status, answer["error"]) == (403, "not authorized")
         assert not made.all[0].store.state.rows(CERTIFICATES)
+
+    among_members(tmp_path, check)
+
+
+def test_a_restricted_client_renews_its_certificate_and_changes_nothing_else(tmp_path: Path) -> None:
+    """Of others it changes nothing at all."""
+
+    async def check(made: Members) -> None:
+        store, mine, fresh = made.all[0].store, made.client.fingerprint(), make("fresh")[0]
+        row = Certificate(mine, made.client.pem(), "laptop", restricted=True, projects=("p",))
+        for one in (row, Certificate("other", fresh, "other", restricted=True, projects=("p",))):
+            store.put(CERTIFICATES, one.fingerprint, one)
+        store.put(PROJECTS, "p", Project("p"))
+        new = {"name": "laptop", "type": "client", "restricted": True, "projects": ["p"]}
+        wider: list[dict[str, object]] = [
+            {"name": "x"},
+            {"restricted": False},
+            {"projects": ["p", "default"]},
+        ]
+        for change in wider:
+            for method, body in (("PATCH", change), ("PUT", new | change)):
+                status, answer = await made.ask(0, method, f"{LIST}/{mine}", body, own=made.client)
+                assert (status, answer["error"]) == (403, "Only the certificate can be changed")
+        body = {"certificate": in_base64(fresh)}
+        assert (await made.ask(0, "PATCH", f"{LIST}/other", body, own=made.client))[0] == 403
+        assert (await made.ask(0, "PATCH", f"{LIST}/{mine}", body, own=made.client))[0] == 200
+        known = store.state.rows(CERTIFICATES)
+        assert mine not in known
+        after = known[fingerprint_of(fresh)]
+        assert (after.name, after.restricted, after.projects) == ("laptop", True, ("p",))
+
+    among_members(tmp_path, check)
+
+
+def test_who_withdraws_its_own_certificate_is_answered_and_then_a_stranger(tmp_path: Path) -> None:
+    async def check(made: Members) -> None:
+        mine = made.client.fingerprint()
+        made.all[0].store.put(CERTIFICATES, mine, Certificate(mine, made.client.pem(), "laptop"))
+        for status in (200, 403):
+            assert (await made.ask(0, "DELETE", f"{LIST}/{mine}", own=made.client))[0] == status
 
     among_members(tmp_path, check)
 
