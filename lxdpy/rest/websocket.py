@@ -26,6 +26,7 @@ READ_WITHIN = 86_400.0  # seconds likewise, behind output: somebody may be readi
 PING_EVERY = 10.0  # seconds; unanswered by the host, not the program, they make a connection fail
 PART = 1 << 16  # bytes read from an fd at a time: what a pipe holds
 TEXT, FINAL = 0x01, 0x80
+END_OF_FILE = b"\x04"  # to a terminal, as they are set at first
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -194,7 +195,9 @@ async def from_fd(source: Descriptor, socket: web.WebSocketResponse) -> None:
 
 
 async def terminal(sockets: Sockets, master: Descriptor) -> None:
-    """Join socket "0" with a pty until its end or `master.finish()`; a client that goes away hangs it up."""
+    """Join socket "0" with a pty until its end or `master.finish()`; a client that goes away hangs it up, and
+    one that ends its stdin types ^D, behind a half line once more.
+    """
     socket = await sockets.get("0")
     async with asyncio.TaskGroup() as both:
         inward = both.create_task(_hang_up_after(socket, master))
@@ -206,6 +209,9 @@ async def _hang_up_after(socket: web.WebSocketResponse, master: Descriptor) -> N
     await to_fd(socket, master)
     if socket.closed:
         master.close()
+    else:
+        with suppress(OSError):
+            await master.write(END_OF_FILE * 2)
 
 
 async def pipes(sockets: Sockets, stdin: Descriptor, outputs: Mapping[str, Descriptor]) -> None:

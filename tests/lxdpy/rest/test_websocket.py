@@ -128,7 +128,8 @@ def test_three_streams_pass_between_client_and_program(tmp_path: Path) -> None:
     run(tmp_path, check)
 
 
-def test_a_terminal_is_joined_and_hung_up_with_its_client(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "status"), [("goes away", -1), ("ends its stdin", 0)])  # -1: SIGHUP
+def test_a_terminal_is_joined_and_ended_with_its_client(tmp_path: Path, how: str, status: int) -> None:
     async def check(client: Local, daemon: Daemon) -> None:
         gone: list[int] = []
 
@@ -150,9 +151,10 @@ def test_a_terminal_is_joined_and_hung_up_with_its_client(tmp_path: Path) -> Non
         async with begun(client, daemon, "0 control", work) as (operation, (zero, _)):
             await zero.send_bytes(b"hello\n")
             assert (await zero.receive_bytes(timeout=WITHIN)).startswith(b"hello\r\n")
-            await zero.close()
+            await zero.send_bytes(b"half a line")
+            await (zero.close() if how == "goes away" else zero.send_str(""))
             assert await operation.wait(WITHIN)
-        assert gone == [-1]  # SIGHUP
+        assert gone == [status]
 
     run(tmp_path, check)
 
