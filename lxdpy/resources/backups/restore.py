@@ -25,6 +25,7 @@ from lxdpy.resources.backups.index import Described, Index
 from lxdpy.resources.instances.expand import merge, profiles_of
 from lxdpy.resources.instances.model import INSTANCES, Instance, InstancesPost, Source
 from lxdpy.resources.instances.origin import Origin
+from lxdpy.resources.instances.templates import DUE
 from lxdpy.resources.profiles.model import PROFILES, Config, Devices
 from lxdpy.resources.projects.model import home
 from lxdpy.resources.snapshots.model import Snapshot, snapshots_of
@@ -155,7 +156,9 @@ def own_config(of: Described) -> Config:
 
 
 def notes_of(state: State, config: Config) -> Config:
-    """The image it stands on, and the addresses of its cards unless others have these by now."""
+    """The image it stands on, which of its templates its first start writes, and the addresses of its cards
+    unless others have these by now.
+    """
     taken = {
         value
         for row in state.rows(INSTANCES).values()
@@ -165,7 +168,7 @@ def notes_of(state: State, config: Config) -> Config:
     return {
         key: value
         for key, value in config.items()
-        if key == "volatile.base_image"
+        if key in ("volatile.base_image", DUE)
         or (key.startswith("volatile.") and key.endswith(".hwaddr") and value not in taken)
     }
 
