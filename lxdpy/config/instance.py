@@ -15,10 +15,11 @@ from lxdpy.config.types import (
     integer,
     list_of,
     matching,
+    memory_limit,
     one_of,
     size,
-    size_or_percent,
     snapshot_pattern,
+    yaml_mapping,
 )
 
 PRIORITY = integer(0, 10)
@@ -75,7 +76,7 @@ BOOT = (
 )  # fmt: skip
 
 FREE_FORM = (
-    Key(name="environment.*", live=True,
+    Key(name="environment.*", parse=matching(r"[^\r\n]+", "on one line"), live=True,
         doc="An environment variable, set at start and for every command run inside."),
     Key(name="image.*", doc="A property copied from the image the instance was made of."),
     Key(name="linux.kernel_modules", parse=list_of(MODULE), live=True,
@@ -83,7 +84,7 @@ FREE_FORM = (
     Key(name="linux.sysctl.*", doc="A sysctl to set inside the instance's namespaces."),
     Key(name="user.*", doc="Anything you like; images may read `user.*` through the guest API."),
     Key(name="volatile.*", doc="The daemon's own notes on the instance; not for setting by hand."),
-    Key(name="cloud-init.network-config", needs="an image with cloud-init",
+    Key(name="cloud-init.network-config", parse=yaml_mapping, needs="an image with cloud-init",
         doc="Network configuration handed to cloud-init."),
     Key(name="cloud-init.user-data", needs="an image with cloud-init", doc="User data for cloud-init."),
     Key(name="cloud-init.vendor-data", needs="an image with cloud-init", doc="Vendor data for cloud-init."),
@@ -104,7 +105,7 @@ LIMITS = (
     Key(name="limits.hugepages.1GB", parse=size, live=True, doc="Most memory in 1 GB huge pages."),
     *(Key(name=f"limits.kernel.{limit}", parse=RLIMIT, doc=f"RLIMIT_{limit.upper()} of its first process.")
       for limit in RLIMITS),
-    Key(name="limits.memory", parse=size_or_percent, live=True,
+    Key(name="limits.memory", parse=memory_limit, live=True,
         doc="Most memory the instance may use, as a size or a share of its member's; unset for no limit."),
     Key(name="limits.memory.enforce", parse=one_of("hard", "soft"), default="hard", live=True,
         doc="Whether `limits.memory` always binds, or (`soft`) only when the member runs short."),

@@ -10,6 +10,7 @@ EXPIRY = re.compile(r"([0-9]{1,6})([MHdwmy])")
 ALIASES = ("@startup", "@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@annually", "@yearly")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+BETWEEN_SCHEDULES = re.compile(r",\s+|[,\s]+(?=@)")
 SNAPSHOT_DATE = re.compile(
     r"""\{\{\s*creation_date\s*(?:\|\s*date\s*:\s*(?P<quote>["'])(?P<layout>[^"'{}]{1,80})(?P=quote)\s*)?\}\}"""
 )
@@ -79,16 +80,20 @@ def expiry(value: str) -> Span:
 
 
 def cron(value: str) -> tuple[str, ...]:
-    """The schedules, each an alias (`@daily`) or five fields; several aliases by commas."""
-    parts = [part for part in re.split(r"[,\s]+", value) if part]
-    if parts and all(part in ALIASES for part in parts):
-        return tuple(parts)
-    fields = value.split()
-    if len(fields) != len(FIELDS) or not all(map(_is_field, fields, FIELDS)):
-        raise ValueError(
-            "a schedule: five cron fields (minute hour day month weekday) or " + ", ".join(ALIASES)
-        )
-    return (" ".join(fields),)
+    """The schedules, each an alias (`@daily`) or five fields; several by commas and blanks."""
+    parts = schedules(value)
+    for part in parts:
+        fields = part.split()
+        if part not in ALIASES and (len(fields) != len(FIELDS) or not all(map(_is_field, fields, FIELDS))):
+            raise ValueError(
+                "a schedule: five cron fields (minute hour day month weekday) or " + ", ".join(ALIASES)
+            )
+    return parts
+
+
+def schedules(value: str) -> tuple[str, ...]:
+    """What `cron` reads, unchecked. Between fields' numbers a comma has no blank behind it."""
+    return tuple(" ".join(part.split()) for part in BETWEEN_SCHEDULES.split(value.strip()))
 
 
 def snapshot_pattern(value: str) -> str:

@@ -6,7 +6,9 @@ config can say what would be right. Parsers never see the empty string: that is 
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address, ip_interface
+from typing import Any
 
 import msgspec
 
@@ -162,6 +164,14 @@ def percent(value: str) -> Percent:
 size_or_percent = either(size, percent)
 
 
+def memory_limit(value: str) -> object:
+    """A size or a share; none of it at all is no limit."""
+    found = size_or_percent(value)
+    if found in (0, Percent(0)):
+        raise ValueError("a limit: unset it for none")
+    return found
+
+
 def bit_rate(value: str) -> int:
     """Bits a second, from `100Mbit`."""
     return _scaled(value, BIT_UNITS, "a rate in bits a second, such as 100Mbit")
@@ -196,10 +206,9 @@ def number_set(value: str) -> frozenset[int]:
 
 def cpu_allowance(value: str) -> Allowance:
     """`50%` is a soft share; `25ms/100ms` a hard one."""
-    if found := re.fullmatch(r"([0-9]{1,3})%", value):
-        if int(found[1]) <= 100:
-            return Allowance(percent=int(found[1]))
-    elif found := re.fullmatch(r"([0-9]{1,9})ms/([0-9]{1,9})ms", value):
+    if found := re.fullmatch(r"([0-9]{1,4})%", value):
+        return Allowance(percent=int(found[1]))
+    if found := re.fullmatch(r"([0-9]{1,9})ms/([0-9]{1,9})ms", value):
         quota, period = int(found[1]) * 1000, int(found[2]) * 1000
         if quota and period:
             return Allowance(quota=quota, period=period)
@@ -253,6 +262,13 @@ def cidr(version: int | None = None) -> Parse:
         return value
 
     return parse
+
+
+def yaml_mapping(value: str) -> object:
+    """A document that maps names, or an empty one."""
+    with suppress(msgspec.MsgspecError, RecursionError):
+        return msgspec.yaml.decode(value, type=dict[Any, Any] | None)
+    raise ValueError("a YAML document that maps names to values")
 
 
 mac_address = matching(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", "a MAC address")

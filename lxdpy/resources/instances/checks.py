@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
 
 UNIQUE = (("nic", "name"), ("disk", "path"), ("unix-char", "path"), ("unix-block", "path"))
-DEVICE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,63}")
 
 
 def check_config(config: Config) -> None:
@@ -59,7 +59,9 @@ def check_devices(
 
 def _check_device(daemon: "Daemon", name: str, options: dict[str, str], project: str) -> None:
     if not DEVICE_NAME.fullmatch(name):
-        raise Invalid("names have 1 to 64 letters, digits, dots, dashes and underscores", key=name)
+        raise Invalid(
+            "names have 1 to 64 letters, digits, dots, dashes and underscores, not a dot first", key=name
+        )
     network = network_of(daemon.state, project, options)
     if network is not None and network.status == "Pending":
         raise Invalid(f"Network {network.name} is pending", network=network.name)

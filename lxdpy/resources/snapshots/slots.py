@@ -5,12 +5,12 @@ schedule was set does not.
 """
 
 import contextlib
-import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from cronsim import CronSim, CronSimError
 
+from lxdpy.config.times import schedules
 from lxdpy.resources.snapshots.model import Slot
 
 AHEAD = 86400.0  # seconds; what is noted further ahead was done by a wrong clock, and does not count
@@ -34,11 +34,9 @@ class Step(NamedTuple):
     take: bool
 
 
-def parts(schedule: str) -> list[str]:
-    """The aliases, or the one line of cron."""
-    if schedule.startswith("@"):
-        return [part for part in re.split(r"[,\s]+", schedule) if part]
-    return [schedule] if schedule else []
+def parts(schedule: str) -> tuple[str, ...]:
+    """Aliases and lines of cron."""
+    return schedules(schedule) if schedule else ()
 
 
 def latest(schedule: str, now: float) -> float:

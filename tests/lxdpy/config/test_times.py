@@ -56,7 +56,15 @@ def test_seconds_are_added_to_the_fraction() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["* * * * *", "*/5 0-6 1,15 jan mon-fri", "0 6 * * 7", "@daily", "@hourly, @startup", "0-30/10 * * * *"],
+    [
+        "* * * * *",
+        "*/5 0-6 1,15 jan mon-fri",
+        "0 6 * * 7",
+        "@daily",
+        "@hourly, @startup",
+        "0 6 * * *, @daily",
+        "0-30/10 * * * *",
+    ],
 )
 def test_schedules(value: str) -> None:
     assert cron(value)
@@ -65,7 +73,8 @@ def test_schedules(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     ["60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "* * * *", "*/0 * * * *",
-     "5-1 * * * *", "a * * * *", "@often", "@daily * * * *", "1-2-3 * * * *", "٣ * * * *"],
+     "5-1 * * * *", "a * * * *", "@often", "@daily * * * *", "1-2-3 * * * *",
+     "", "* * * * *,", "@daily, ", "0, 6 * * *", "٣ * * * *"],
 )  # fmt: skip
 def test_what_is_no_schedule(value: str) -> None:
     with pytest.raises(ValueError, match="a schedule"):
@@ -75,3 +84,4 @@ def test_what_is_no_schedule(value: str) -> None:
 def test_several_aliases_are_several_schedules() -> None:
     assert cron("@daily,@weekly") == ("@daily", "@weekly")
     assert cron("0  6 * * *") == ("0 6 * * *",)
+    assert cron("0 6,7 * * *, 30 8 * * 1,2 @daily") == ("0 6,7 * * *", "30 8 * * 1,2", "@daily")

@@ -120,10 +120,26 @@ def test_what_is_no_cpu_set(value: str) -> None:
         types.cpu_set(value)
 
 
+@pytest.mark.parametrize("value", ["0", "0MiB", "0%", "many"])
+def test_a_limit_of_memory_is_none_of_nothing(value: str) -> None:
+    assert types.memory_limit("1%") == types.Percent(1)
+    with pytest.raises(ValueError, match=r"^(a limit|a size)"):
+        types.memory_limit(value)
+
+
+@pytest.mark.parametrize("value", ["a", "[1]", "x: [", "2001-99-99", "[" * 5000])
+def test_what_is_no_yaml_mapping(value: str) -> None:
+    assert types.yaml_mapping("version: 2") == {"version": 2}
+    assert types.yaml_mapping("#cloud-config") is None
+    with pytest.raises(ValueError, match=r".+"):
+        types.yaml_mapping(value)
+
+
 def test_cpu_allowances() -> None:
     assert types.cpu_allowance("50%") == Allowance(percent=50)
     assert types.cpu_allowance("25ms/100ms") == Allowance(quota=25_000, period=100_000)
-    for wrong in ("101%", "25ms", "0ms/100ms", "25ms/0ms", "half"):
+    assert types.cpu_allowance("200%") == Allowance(percent=200)  # twice the share of others, as in LXD
+    for wrong in ("-1%", "25ms", "0ms/100ms", "25ms/0ms", "half"):
         with pytest.raises(ValueError, match="a CPU allowance"):
             types.cpu_allowance(wrong)
 
