@@ -191,6 +191,8 @@ def test_what_is_done_through_one_member_is_heard_with_its_requestor_at_another(
         lxc(first, "launch", "busybox", "told", "--target", "n2")
         lxc(first, "exec", "told", "true")
         lxc(second, "file", "push", "/etc/hostname", "told/root/")
+        lxc(third, "file", "pull", "told/root/hostname", "-")
+        lxc(third, "config", "metadata", "show", "told")
         lxc(third, "info", "told", "--show-log")
         lxc(second, "snapshot", "told", "s")
         lxc(first, "export", "told", str(cluster.state / "told.tar.gz"))
@@ -201,8 +203,11 @@ def test_what_is_done_through_one_member_is_heard_with_its_requestor_at_another(
             "instance-created", "instance-started", "instance-exec", "instance-file-pushed",
             "instance-log-retrieved", "instance-snapshot-created", "instance-backup-created",
             "instance-backup-retrieved", "image-retrieved", "instance-stopped", "instance-deleted",
+            "instance-file-retrieved", "instance-metadata-retrieved",
         }  # fmt: skip
         eventually(lambda: wanted <= {action(line) for line in heard().splitlines()}, within=20)
+        assert "Source: /1.0/instances/told/metadata," in heard()
+        assert heard().count("path=/root/hostname\n") == 2
         anonymous = [line for line in heard().splitlines() if "Requestor: unix/root" not in line]
     assert not [line for line in anonymous if action(line) in wanted]
 

@@ -35,7 +35,7 @@ OUTDATED = float("-inf")
 STOPPED: dict[str, Any] = {
     "status": "Stopped",
     "status_code": STATUS_CODES["Stopped"],
-    "disk": None,
+    "disk": {},
     "memory": {"usage": 0, "usage_peak": 0, "swap_usage": 0, "swap_usage_peak": 0},
     "network": None,
     "pid": 0,

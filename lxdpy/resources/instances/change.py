@@ -1,5 +1,6 @@
 """Changing instances: checked first, then recorded; what runs follows at once, or takes the record back."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 Edit = Callable[[Instance], Instance]
 TRIES = 4  # of a change, when the row changes meanwhile (a profile is renamed, say), or a GPU is taken
 LOCKED_IN = ("volatile.uuid", "volatile.idmap.base", "volatile.idmap.current", "volatile.idmap.next")
+COMES_AND_GOES = re.compile(  # of notes; those with a part more are of a device, or of the last state
+    r"volatile\.(apply_template|gpu_[a-z_]+|renamed_from|restoring|[^.]+\..+)"
+)
 
 
 def shown_etag(row: Instance) -> str:
@@ -51,11 +55,13 @@ def check(daemon: "Daemon", row: Instance, new: Instance) -> None:
 
 
 def check_notes(row: Instance, new: Instance) -> None:
-    """What the daemon notes itself may come back as it was, or out of date, but is not for setting."""
+    """What the daemon notes itself may come back as it was, or out of date, but is not for setting: who read
+    the config of a running instance may send it back once that has stopped, with notes that have gone.
+    """
     for name, value in new.config.items():
-        if is_note(name) and name not in row.config:
+        if is_note(name) and name not in row.config and not COMES_AND_GOES.fullmatch(name):
             raise Invalid(f"{name} is set by the daemon only", key=name)
-        if name in LOCKED_IN and value != row.config[name]:
+        if name in LOCKED_IN and value != row.config.get(name):
             raise Invalid(f"{name} cannot be changed", key=name)
 
 
@@ -90,9 +96,10 @@ async def _check_sources(row: Instance, new: Instance) -> None:
 
 
 def _with_notes(row: Instance, new: Instance) -> Instance:
-    """As it will be recorded: also of notes that were not sent back, some of which say what takes effect."""
+    """As it will be recorded: with all notes that there are, some of which say what takes effect."""
+    own = {key: value for key, value in new.config.items() if not is_note(key)}
     notes = {key: value for key, value in row.config.items() if is_note(key)}
-    return msgspec.structs.replace(new, config=new.config | notes)
+    return msgspec.structs.replace(new, config=own | notes)
 
 
 async def _apply(daemon: "Daemon", row: Instance, new: Instance) -> None:

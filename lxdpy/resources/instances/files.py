@@ -82,7 +82,7 @@ def path_of(call: Call[None]) -> bytes:
     path = call.query("path")
     if not path:
         raise Invalid("Missing path argument", key="path")
-    return os.fsencode(path)
+    return b"/" + os.fsencode(path).lstrip(b"/")
 
 
 @contextmanager
@@ -287,7 +287,7 @@ async def make_folder(call: Call[None], sftp: Sftp, path: bytes, wanted: Given) 
 async def delete_file(call: Call[None]) -> web.Response:
     row, path = found(call), path_of(call)
     async with files_of(call, row) as sftp:
-        with told("remove", b"/" + path.lstrip(b"/")):
+        with told("remove", path):
             await sftp.remove(path)
     announce(call.daemon, row, "instance-file-deleted", path=os.fsdecode(path))
     return sync()

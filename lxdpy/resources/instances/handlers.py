@@ -46,9 +46,10 @@ OF_ONE = (UUID, cloud_init.NOTE, "volatile.idmap.current")  # LXD's may lack one
 
 @routes.on("GET", entitlement="can_view")
 async def list_instances(call: Call[None]) -> web.Response:
-    rows = visible(call)
+    rows = of_type(call, visible(call))
+    noun = call.request.path.split("/")[2]  # "containers", at the name of before
     if call.recursion == 0 and not call.filter:
-        return sync([url("instances", row.name, project=row.project) for row in rows])
+        return sync([url(noun, row.name, project=row.project) for row in rows])
     full = call.recursion >= 2
     if full:
         mine = [row for row in rows if row.location == call.daemon.member_id and row.status != "Stopped"]
@@ -61,8 +62,16 @@ async def list_instances(call: Call[None]) -> web.Response:
         ]
         rows, shown = [row for row, _ in decoded], [one for _, one in decoded]
     if call.recursion == 0:
-        return sync([url("instances", row.name, project=row.project) for row in rows])
+        return sync([url(noun, row.name, project=row.project) for row in rows])
     return sync(shown)
+
+
+def of_type(call: AnyCall, rows: list[Instance]) -> list[Instance]:
+    """Those of `?instance-type=`: all of them are containers."""
+    wanted = call.query("instance-type", "container")
+    if wanted not in ("", "container", "virtual-machine"):
+        raise Invalid("Invalid instance type", key="instance-type", value=wanted)
+    return [] if wanted == "virtual-machine" else rows
 
 
 def visible(call: AnyCall) -> list[Instance]:

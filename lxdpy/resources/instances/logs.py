@@ -10,28 +10,33 @@ from cluster.errors import Forbidden, NotFound
 from lxdpy.resources.instances.announce import announce
 from lxdpy.resources.instances.handlers import found, owner
 from lxdpy.resources.wire import url
-from lxdpy.rest.replies import file, sync
+from lxdpy.rest.replies import file, raw, sync
 from lxdpy.rest.route import AnyCall, Call, Routes
 
 routes = Routes("/1.0/instances")
 
 SHOWN = re.compile(r"lxc\.log|lxc\.conf|console\.log|exec_[0-9a-f-]{36}\.(stdout|stderr)")
+OF_ALL = "lxc.log"  # as in LXD of what never ran, too: `lxc info --show-log` counts on it
 OURS = re.compile(r"exec_.*")  # those that a client may delete
 
 
 @routes.on("GET", "/{name}/logs", entitlement="can_view", owner=owner)
 async def list_logs(call: Call[None]) -> web.Response:
     row, logs = found(call), folder(call)
-    names = await asyncio.to_thread(lambda: sorted(p.name for p in logs.iterdir()) if logs.is_dir() else [])
+    files = await asyncio.to_thread(lambda: [p.name for p in logs.iterdir()] if logs.is_dir() else [])
     base = f"instances/{row.name}/logs"
-    return sync([url(base, name, project=row.project) for name in names if SHOWN.fullmatch(name)])
+    names = sorted({OF_ALL, *filter(SHOWN.fullmatch, files)})
+    return sync([url(base, name, project=row.project) for name in names])
 
 
 @routes.on("GET", "/{name}/logs/{file}", entitlement="can_view", owner=owner)
 async def show_log(call: Call[None]) -> web.StreamResponse:
-    path = path_of(call)
-    announce(call.daemon, found(call), "instance-log-retrieved", "logs", path.name)
-    return file(path)
+    if call.path("file") == OF_ALL and not (folder(call) / OF_ALL).is_file():
+        reply: web.StreamResponse = raw(b"", headers={"Content-Disposition": f"inline;filename={OF_ALL}"})
+    else:
+        reply = file(path_of(call))
+    announce(call.daemon, found(call), "instance-log-retrieved", "logs", call.path("file"))
+    return reply
 
 
 @routes.on("DELETE", "/{name}/logs/{file}", entitlement="can_edit", owner=owner)

@@ -99,7 +99,7 @@ def version(metadata: InstanceMetadata) -> str:
 @routes.on("GET", "/{name}/metadata", entitlement="can_view", owner=owner)
 async def show_metadata(call: Call[None]) -> web.Response:
     row, metadata = await on_disk(call, instance_files.read_metadata)
-    announce(call.daemon, row, "instance-metadata-retrieved")
+    announce(call.daemon, row, "instance-metadata-retrieved", "metadata")
     return sync(shown(metadata), etag=version(metadata))
 
 
@@ -121,7 +121,7 @@ async def change(call: AnyCall, edit: Callable[[InstanceMetadata], InstanceMetad
         instance_files.write_metadata(folder, edit(old))
 
     row, _ = await on_disk(call, work)
-    announce(call.daemon, row, "instance-metadata-updated")
+    announce(call.daemon, row, "instance-metadata-updated", "metadata")
     return sync()
 
 
@@ -132,7 +132,7 @@ async def show_templates(call: Call[None]) -> web.Response:
     if not name:
         return sync((await on_disk(call, instance_files.template_names))[1])
     row, text = await on_disk(call, lambda folder: instance_files.read_template(folder, name))
-    announce(call.daemon, row, "instance-metadata-template-retrieved", path=name)
+    announce(call.daemon, row, "instance-metadata-template-retrieved", "metadata", "templates", path=name)
     return raw(text, headers={"Content-Disposition": f"inline;filename={_printable(name)}"})
 
 
@@ -140,7 +140,7 @@ async def show_templates(call: Call[None]) -> web.Response:
 async def write_template(call: Call[None]) -> web.Response:
     name, text = name_in(call), await call.read(LARGEST_TEMPLATE)
     row, _ = await on_disk(call, lambda folder: instance_files.write_template(folder, name, text))
-    announce(call.daemon, row, "instance-metadata-template-created", path=name)
+    announce(call.daemon, row, "instance-metadata-template-created", "metadata", "templates", path=name)
     return sync()
 
 
@@ -148,7 +148,7 @@ async def write_template(call: Call[None]) -> web.Response:
 async def delete_template(call: Call[None]) -> web.Response:
     name = name_in(call)
     row, _ = await on_disk(call, lambda folder: instance_files.delete_template(folder, name))
-    announce(call.daemon, row, "instance-metadata-template-deleted", path=name)
+    announce(call.daemon, row, "instance-metadata-template-deleted", "metadata", "templates", path=name)
     return sync()
 
 

@@ -119,8 +119,12 @@ async def _came_back(daemon: "Daemon", row: Instance, given: Given) -> Given | N
         await daemon.runtime.kill_container(row.volume)
         await start_anew(daemon, row)
         return None
-    if is_ready(row) and not daemon.guests.is_ready(row.volume, init):
-        await note(daemon, row, {READY: ""})
+    unsaid = is_ready(row) and not daemon.guests.is_ready(row.volume, init)
+    notes = {READY: ""} if unsaid else {}
+    if given.init:
+        await report(daemon, row, row.status, notes, started=True)
+    elif notes:
+        await note(daemon, row, notes)
     known = msgspec.structs.replace(given, init=init)
     await records.save(daemon, row, known)
     return known

@@ -240,6 +240,7 @@ def test_what_has_rebooted_and_followed_its_profile_is_not_taken_to_have_reboote
     async def story(host: Host) -> None:
         row = host.running("c1")
         await host.sweep()
+        host.store.now += 60
         rebooted = host.runtime.states["c1"] = ContainerState("Running", 8)
         profile = Profile("default", "default", config={"user.colour": "red"})
         host.store.put(PROFILES, profile.key, profile)
@@ -247,6 +248,9 @@ def test_what_has_rebooted_and_followed_its_profile_is_not_taken_to_have_reboote
         given = await records.load(host.daemon, row)
         assert given is not None
         assert (given.init, given.now[0]["user.colour"]) == (8, "red")
+        assert host.store.state.get(INSTANCES, row.key).last_used_at == host.store.now, (
+            "it is told as a restart"
+        )
         host.limit_by_profile("1GiB")  # which would be another container than the one it was started as
         await host.quiet()
         assert host.runtime.states["c1"] is rebooted, "it was ended, and started anew"

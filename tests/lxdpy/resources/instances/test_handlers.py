@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from lxdpy.host.lxc.runtime import ContainerState
+from lxdpy.resources.instances import logs
 from lxdpy.resources.instances.handlers import routes
 from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.profiles.model import PROFILES, Profile
 from lxdpy.resources.projects.model import PROJECTS, Project
+from lxdpy.resources.routes import CONTAINERS, also_at
 from tests.lxdpy.fakes import Local, LocalStore
 from tests.lxdpy.resources.gpus.scene import OTHER, second_member
 from tests.lxdpy.resources.instances.scene import ROOT, instance, ready_store, with_client
@@ -81,6 +83,33 @@ def test_a_list_can_be_filtered_by_what_it_shows(tmp_path: Path) -> None:
     with_client(tmp_path, store, check, routes)
 
 
+def test_all_are_containers_and_were_called_so_at_first(tmp_path: Path) -> None:
+    store = ready_store()
+    instance(store, "c1")
+
+    async def check(client: Local) -> None:
+        for kind, listed in (("", [C1]), ("container", [C1]), ("virtual-machine", [])):
+            assert (await client.ask("GET", f"{LIST}?instance-type={kind}"))["metadata"] == listed
+        assert refused(await client.ask("GET", f"{LIST}?instance-type=vm")) == (400, "Invalid instance type")
+        assert (await client.ask("GET", CONTAINERS))["metadata"] == [f"{CONTAINERS}/c1"]
+
+    with_client(tmp_path, store, check, routes, also_at(CONTAINERS, routes))
+
+
+def test_what_never_ran_has_an_empty_log(tmp_path: Path) -> None:
+    store = ready_store()
+    instance(store, "c1")
+
+    async def check(client: Local) -> None:
+        assert (await client.ask("GET", f"{C1}/logs"))["metadata"] == [f"{C1}/logs/lxc.log"]
+        reply = await client.reply("GET", f"{C1}/logs/lxc.log")
+        assert (reply.status, await reply.read()) == (200, b"")
+        assert refused(await client.ask("GET", f"{C1}/logs/lxc.conf"))[0] == 404
+        assert (await client.ask("GET", f"{C1}?recursion=1"))["metadata"]["state"]["disk"] == {}
+
+    with_client(tmp_path, store, check, routes, logs.routes)
+
+
 def test_projects_have_instances_of_their_own(tmp_path: Path) -> None:
     store = ready_store()
     store.put(PROJECTS, "lab", Project("lab"))
@@ -128,7 +157,8 @@ def test_a_put_replaces_all_that_is_a_users_and_a_patch_what_it_names(tmp_path: 
         row = store.state.get(INSTANCES, "default/c1")
         assert row.config == {"user.a": "1", "user.c": "3", **notes}
         assert (row.description, sorted(row.devices)) == ("d", ["root", "tty"])
-        put = {"config": {"user.z": "9"}, "devices": {"root": ROOT}, "profiles": ["default"]}
+        gone = {"volatile.apply_template": "create", "volatile.eth1.host_name": "veth2"}  # since it was read
+        put = {"config": {"user.z": "9", **gone}, "devices": {"root": ROOT}, "profiles": ["default"]}
         assert await ended(client, await client.ask("PUT", C1, put)) == ""
         row = store.state.get(INSTANCES, "default/c1")
         assert (row.config, row.description, sorted(row.devices)) == ({"user.z": "9", **notes}, "", ["root"])
@@ -169,6 +199,9 @@ def test_a_change_of_another_version_is_refused(tmp_path: Path) -> None:
     ("body", "why"),
     [
         ({"config": {"limits.cpu": "no"}}, "limits.cpu"),
+        ({"config": {"environment.A": "a\nlxc.x = 1"}}, "Invalid value for environment.A"),
+        ({"config": {"cloud-init.network-config": "x: ["}}, "is not a YAML document"),
+        ({"devices": {"..": {"type": "none"}}}, "not a dot first"),
         ({"config": {"volatile.new": "1"}}, "volatile.new is set by the daemon only"),
         ({"config": {"volatile.uuid": "other"}}, "volatile.uuid cannot be changed"),
         ({"architecture": "aarch64"}, "architecture of an instance cannot be changed"),
