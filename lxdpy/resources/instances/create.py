@@ -1,5 +1,6 @@
 """Making instances: checked, placed and recorded by any member; the owner builds what it has applied."""
 
+import math
 import random
 import re
 import time
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
 
 TRIES = 8  # of placing again when another member was faster; each loser sees a newer state than before
-SIZE = re.compile(r"c([1-9][0-9]{0,4})(?:-m([0-9]{1,7}(?:\.[0-9]{1,3})?))?")
+_NUMBER = r"[0-9]{1,7}(?:\.[0-9]{1,3})?"
+SIZE = re.compile(rf"(?=[cm])(?:c({_NUMBER}))?(?:(?:^|-)m({_NUMBER}))?")
 """`instance_type` in LXD's general form: so many CPUs and GiB. Names of cloud providers' sizes are theirs."""
 
 
@@ -194,7 +196,10 @@ def architecture_of(body: InstancesPost, origin: Origin) -> str:
 
 
 def size_of(instance_type: str) -> Config:
-    """Limits that a size such as `c2-m4` stands for. Raises Invalid for others."""
+    """Limits that a size such as `c2-m4`, `c0.5` or `m1` stands for. Raises Invalid for others.
+
+    Of parts of a CPU there is that share of the next whole number, as in LXD.
+    """
     if not instance_type:
         return {}
     found = SIZE.fullmatch(instance_type)
@@ -204,8 +209,13 @@ def size_of(instance_type: str) -> Config:
             key="instance_type",
             value=instance_type,
         )
-    memory = {"limits.memory": f"{float(found[2]) * 1024:.0f}MB"} if found[2] else {}
-    return {"limits.cpu": found[1], **memory}
+    limits = {"limits.memory": f"{float(found[2]) * 1024:.0f}MB"} if found[2] else {}
+    if cpus := float(found[1] or 0):
+        whole = math.ceil(cpus)
+        limits["limits.cpu"] = str(whole)
+        if cpus < whole:
+            limits["limits.cpu.allowance"] = f"{int(cpus / whole * 100)}%"
+    return limits
 
 
 def split_target(state: State, target: str) -> tuple[str | None, str | None]:

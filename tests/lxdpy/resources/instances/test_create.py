@@ -208,12 +208,27 @@ def test_a_size_is_limits_that_may_be_overridden(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "limits"),
+    [
+        ("c2", {"cpu": "2"}),
+        ("m0.5", {"memory": "512MB"}),
+        ("c0.5-m1", {"cpu": "1", "cpu.allowance": "50%", "memory": "1024MB"}),
+        ("c2.5", {"cpu": "3", "cpu.allowance": "83%"}),
+    ],
+)
+def test_a_size_may_be_of_one_kind_and_of_parts(size: str, limits: dict[str, str]) -> None:
+    assert create.size_of(size) == {f"limits.{key}": value for key, value in limits.items()}
+
+
+@pytest.mark.parametrize(
     ("body", "kind", "why"),
     [
         ({"name": "c_1"}, Invalid, "Invalid instance name"),
         ({"type": "virtual-machine"}, Invalid, "not supported: container"),
         ({"architecture": "z80"}, Invalid, "Architecture isn't supported: z80"),
         ({"instance_type": "t2.micro"}, Invalid, "c<CPUs>-m<GiB"),
+        ({"instance_type": "-m1"}, Invalid, "c<CPUs>-m<GiB"),
+        ({"instance_type": "c1m1"}, Invalid, "c<CPUs>-m<GiB"),
         ({"profiles": ["gone"]}, NotFound, "gone"),
         ({"profiles": ["default", "default"]}, Invalid, "Duplicate profile"),
         ({"config": {"limits.memory": "lots"}}, Invalid, "limits.memory"),
