@@ -145,6 +145,12 @@ def test_of_all_it_is_told_which_could_not(member: Member) -> None:
 def test_an_ephemeral_instance_goes_when_it_is_stopped(member: Member) -> None:
     lxc(member, "launch", "busybox", "c1", "--ephemeral", "-c", "limits.gpu=1")
     lxc(member, "restart", "c1", "--force")
+    lxc(member, "config", "set", "c1", "raw.lxc", "lxc.nosuch = 1")
+    for again in (("restart", "c1", "--force"), ("start", "c1")):
+        assert lxc_try(member, *again).status == 1
+        assert status(member) == "Stopped", "that was no stop"
+    lxc(member, "config", "unset", "c1", "raw.lxc")
+    lxc(member, "start", "c1")
     lxc(member, "stop", "c1")
     assert lxc_json(member, "list") == []
     assert held(member) == []

@@ -116,8 +116,10 @@ def changed_map(row: Instance, idmap: Idmap | None) -> Config:
 
 
 async def _abandon(daemon: "Daemon", row: Instance) -> None:
+    """An ephemeral instance that could not be started, or anew, did not end by that, and stays."""
     await daemon.runtime.kill_container(row.volume)
-    await teardown.ended(daemon, row.key)
+    if (now := daemon.state.find(INSTANCES, row.key)) is not None:
+        await teardown.stopped(daemon, now)
 
 
 async def _claim(daemon: "Daemon", row: Instance) -> tuple[Instance, Config, Devices]:
