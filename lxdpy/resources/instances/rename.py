@@ -17,6 +17,7 @@ from lxdpy.resources.instances.names import check_name
 from lxdpy.resources.instances.owner import built, note, present
 from lxdpy.resources.instances.templates import DUE
 from lxdpy.resources.snapshots import readers
+from lxdpy.resources.storage_volumes.disks import check_disks
 
 if TYPE_CHECKING:
     from lxdpy.daemon.context import Daemon
@@ -31,6 +32,8 @@ def check_rename(daemon: "Daemon", row: Instance, name: str, project: str) -> No
         raise Invalid("Renaming of running instance not allowed")
     if any(one.status != "Ready" for one in backups.all_of(daemon.state, row.key)):
         raise Conflict(f"A backup is being made or deleted: {row.name}")  # by the name that it has
+    if project != row.project:  # which may have volumes of its own
+        check_disks(daemon.state, msgspec.structs.replace(row, name=name, project=project))
 
 
 async def rename(daemon: "Daemon", key: str, name: str, project: str) -> None:

@@ -42,14 +42,14 @@ def members_with(state: State, project: str, devices: Devices) -> dict[str, tupl
     }
 
 
-def check_disks(txn: Txn, row: Instance) -> None:
+def check_disks(state: State | Txn, row: Instance) -> None:
     """Raises Invalid unless the instance's member has all volumes that it names, none on its way out."""
-    for device, options in sorted(expanded(txn, row)[1].items()):
+    for device, options in sorted(expanded(state, row)[1].items()):
         if not names_volume(options):
             continue
-        found = volume_of_disk(txn, row.project, options, row.location)
+        found = volume_of_disk(state, row.project, options, row.location)
         if found is None or found.status != "Ready":
-            why = f"Storage volume not found on member {name_of(txn, row.location)}"
+            why = f"Storage volume not found on member {name_of(state, row.location)}"
             raise Invalid(
                 f'Device validation failed for "{device}": Failed loading custom volume: {why}',
                 device=device,
