@@ -114,7 +114,7 @@ def reading(daemon: "Daemon", row: StorageVolume, snapshot: str = "") -> Iterato
     """
     now = daemon.state.find(VOLUMES, row.id)
     of = next((one for one in now.snapshots if one.id == snapshot), None) if now and snapshot else now
-    if of is None or of.status != "Ready":
+    if now is None or of is None or not now.status == of.status == "Ready":
         raise NotFound("Storage pool volume not found", volume=row.name)
     if not snapshot and daemon.lock(files_of(row.id)).locked():
         raise Conflict(f"Storage volume is being restored: {row.name}", volume=row.name)
@@ -151,7 +151,9 @@ async def settle(daemon: "Daemon", id: str) -> None:
             return
         if row.status == "Creating":
             await daemon.store.propose(DropVolume(id))
-        await daemon.unused(id)
+        hanging = [one.id for one in row.snapshots] + [one.id for one in row.backups]
+        for read in (id, *hanging):  # what a backup is made of goes by its id
+            await daemon.unused(read)
         driver, volume = daemon.pools.driver(row.pool), Volume(id, "custom")
         await asyncio.to_thread(records.forget, driver.path(volume), volume)
         await driver.delete(volume)

@@ -78,6 +78,7 @@ async def _still(daemon: "Daemon", row: StorageVolume, backup: VolumeBackup) -> 
                 kept.enter_context(reading(daemon, row, one.id))
             used = any(one.status in ("Running", "Frozen") for one in instances_with(daemon.state, now))
             if used or driver.abilities.copy_on_write:
+                kept.enter_context(daemon.using(backup.id))
                 await driver.snapshot(taken)
             else:
                 kept.enter_context(reading(daemon, row))

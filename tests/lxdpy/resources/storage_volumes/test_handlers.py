@@ -304,6 +304,27 @@ def test_what_is_being_copied_is_there_to_the_end(
     with_client(tmp_path, store, check)
 
 
+def test_a_volume_is_there_while_a_snapshot_of_it_is_copied(tmp_path: Path) -> None:
+    store = scene()
+
+    async def check(client: Local) -> None:
+        daemon = client.api.daemon
+        await client.ask("POST", LIST, {"name": "v1"})
+        assert await done(client, "POST", f"{LIST}/v1/snapshots", {"name": "s0"}) == ""
+        (row,) = store.state.rows(VOLUMES).values()
+        files, id = folder(tmp_path, store, "v1"), row.snapshots[0].id
+        with actions.reading(daemon, row, id):
+            deleting = asyncio.create_task(client.ask("DELETE", f"{LIST}/v1"))
+            await eventually(lambda: id in daemon.let_go)
+            assert files.exists()
+            with pytest.raises(NotFound):
+                actions.reading(daemon, row, id).__enter__()
+        assert (await deleting)["error_code"] == 0
+        assert not files.exists()
+
+    with_client(tmp_path, store, check)
+
+
 def test_a_limit_that_another_has_changed_meanwhile_is_changed_on_disk(tmp_path: Path) -> None:
     store = scene()
 

@@ -8,12 +8,13 @@ import pytest
 
 from cluster.errors import AlreadyExists
 from lxdpy.resources.backups import restore
+from lxdpy.resources.instances.model import INSTANCES
 from lxdpy.resources.lifecycle import Lifecycle, all_events
 from lxdpy.resources.storage_volumes.model import VOLUMES, VolumeBackup
 from lxdpy.resources.volume_backups import actions
 from lxdpy.resources.volume_backups.commands import CreateVolumeBackup, FinishVolumeBackup
 from tests.lxdpy.fakes import Local, LocalStore
-from tests.lxdpy.resources.storage_volumes.scene import LIST, add, alone, with_client
+from tests.lxdpy.resources.storage_volumes.scene import LIST, add, alone, disk, instance, with_client
 from tests.lxdpy.resources.storage_volumes.test_handlers import done, folder
 
 ONE = f"{LIST}/v1/backups"
@@ -75,6 +76,30 @@ def test_a_volume_comes_back_from_its_backup_with_its_snapshots(tmp_path: Path) 
     ]
     assert not list((tmp_path / "volume-backups").iterdir())
     assert not list((tmp_path / "backups").iterdir())
+
+
+def test_what_the_backup_of_a_used_volume_is_made_of_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = alone()
+    seen: list[set[str]] = []
+
+    async def check(client: Local) -> None:
+        await client.ask("POST", LIST, {"name": "v1"})
+        instance(store, "c1", disk("v1"))
+        runs = msgspec.structs.replace(store.state.get(INSTANCES, "default/c1"), status="Running")
+        store.put(INSTANCES, runs.key, runs)
+
+        async def write(*_: object) -> None:
+            seen.append(set(client.api.daemon.in_use))
+
+        monkeypatch.setattr(actions, "write", write)
+        assert await done(client, "POST", ONE, {}) == ""
+        (row,) = store.state.rows(VOLUMES).values()
+        assert seen == [{row.backups[0].id}]
+        assert not client.api.daemon.in_use
+
+    with_client(tmp_path, store, check)
 
 
 def test_what_is_being_imported_is_not_swept_away(tmp_path: Path) -> None:
