@@ -115,7 +115,10 @@ def test_a_dead_member_goes_by_force_with_its_instances_and_is_told_when_it_is_b
     assert names(first) == ["n1", "n2", "n4"]
     assert [row["name"] for row in lxc_json(fourth, "list")] == ["c2"]
     lxc(second, "delete", "c2", "--force")
-    victim.start(LXDPY_FAILPOINTS="host.looked-at=delay:2")  # it is told before it knows what runs here
+    # It is told before it knows what runs here, and crashes when it begins anew.
+    victim.start(LXDPY_FAILPOINTS="host.looked-at=delay:2,identity.saved=crash", wait=False)
+    eventually(lambda: victim.pid() is None, within=TOLD_WITHIN)
+    victim.start()
     begins_anew(four, victim)
     eventually(lambda: not any("c1" in command(pid) for pid in four.net.processes(victim.name)), within=10)
 

@@ -207,11 +207,7 @@ class Membership:
             await guarded(vacate(self.daemon), "leaving")  # whatever fails: the secrets go
             fresh, listen = identities.new_identity(new_member_id()), self.configured()
             await self.become(msgspec.structs.replace(fresh, listen=listen))
-            try:
-                own = {"core.https_address": listen}
-                await self.daemon.store.propose(ConfigureServer({}, fresh.member_id, own))
-            finally:
-                self.serve(True)
+            self.serve(True)
 
     async def settle_in(self) -> None:
         """While this member is joining: tell what it has, then be ready. Resumed at the next start."""

@@ -35,7 +35,7 @@ from lxdpy.daemon.reconcile import TEND_EVERY, Reconciler
 from lxdpy.daemon.tasks import every, guarded
 from lxdpy.resources.instances import boot
 from lxdpy.resources.projects.model import DEFAULT, PROJECTS
-from lxdpy.resources.server.commands import CreateDefaults
+from lxdpy.resources.server.commands import ConfigureServer, CreateDefaults
 from lxdpy.resources.tables import new_machine
 from lxdpy.resources.warnings import conditions
 from lxdpy.rest.app import Api
@@ -137,6 +137,9 @@ class Work:
             version=VERSION,
         )
         await daemon.store.propose(FoundCluster(Cluster(identity.cluster_id, features=FEATURES), member))
+        if identity.listen:  # it was removed, and begins anew where it is
+            own = {"core.https_address": identity.listen}
+            await daemon.store.propose(ConfigureServer({}, identity.member_id, own))
         await failpoints.reach("cluster.founded")
         await daemon.store.propose(CreateDefaults())
 
