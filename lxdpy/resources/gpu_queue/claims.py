@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 
 from cluster.errors import Error, NotFound
-from cluster.membership.model import MEMBERS, member_named, name_of
-from cluster.scheduler.queue import Plan, Waiter, Work, planning
+from cluster.membership.model import GROUPS, MEMBERS, member_named, name_of
+from cluster.scheduler.queue import Plan, Waiter, Work, least, planning
 from cluster.scheduler.types import Ask, MemberView, Placement
 from cluster.state.command import Command
 from cluster.state.txn import State
@@ -36,14 +36,17 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 def waiter_of(state: State, turn: Turn) -> Waiter:
-    """Raises NotFound when the instance that is to be started is gone, Invalid for a bad GPU device."""
+    """Raises NotFound when the instance that is to be started is gone, or the member or group that was asked
+    for; Invalid for a bad GPU device.
+    """
     policy = policy_of(state, {}, None)
     asks = []
     for row in rows_of(state, turn):
         config, devices = wanted_of(state, row)
-        member, group = (turn.target, None) if turn.target[:1] != "@" else (None, turn.target[1:])
+        group = state.get(GROUPS, turn.target[1:]).name if turn.target[:1] == "@" else None
+        member = member_named(state, turn.target).name if turn.target and not group else None
         policy = policy_of(state, config, group)
-        ask = ask_of(config, devices, row.architecture, target=member or None, group=group)
+        ask = ask_of(config, devices, row.architecture, target=member, group=group)
         if turn.start:
             had = preferred(row.config)
             prefer = tuple(replace(gpu, prefer=had.get(gpu.device, ())) for gpu in ask.gpus)
@@ -68,6 +71,14 @@ def waiter_of(state: State, turn: Turn) -> Waiter:
 def wanted_of(state: State, row: Instance) -> tuple[Config, Devices]:
     """Expanded, with the GPUs that it has given back for a while."""
     return expanded(state, replace(row, config=without(row.config, PARKED)))
+
+
+def wanted_by(state: State, turn: Turn) -> int:
+    """How many GPUs it takes at the least; none, if it is about to be told that it can never be served."""
+    try:
+        return least(waiter_of(state, turn).asks)
+    except Error:
+        return 0
 
 
 def rows_of(state: State, turn: Turn) -> tuple[Instance, ...]:

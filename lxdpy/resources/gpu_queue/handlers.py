@@ -8,10 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from cluster.errors import NotFound
-from cluster.scheduler.queue import least
 from cluster.state.txn import State
 from lxdpy.resources.gpu_queue.breath import in_steps
-from lxdpy.resources.gpu_queue.claims import Standing, standing, standings, waiter_of
+from lxdpy.resources.gpu_queue.claims import Standing, standing, standings, wanted_by
 from lxdpy.resources.gpu_queue.model import GPU_QUEUE, Turn, waiting
 from lxdpy.resources.gpus.model import GPUS_KEPT
 from lxdpy.resources.projects.model import PROJECTS
@@ -57,7 +56,7 @@ def wire(state: State, turn: Turn, place: Standing) -> dict[str, Any]:
         "project": turn.project,
         "action": turn.action,
         "instances": [key.partition("/")[2] for key in turn.keys],
-        "gpus": least(waiter_of(state, turn).asks),
+        "gpus": wanted_by(state, turn),
         "priority": turn.priority,
         "position": place.position,
         "reason": place.why,

@@ -218,6 +218,13 @@ def test_an_unpark_waits_its_turn_and_has_its_gpus_with_the_grant(log: Log) -> N
     assert log.machine.state.get(GPU_QUEUE, turn.id).location == ONE
 
 
+@pytest.mark.parametrize("target", ["n9", "@rack"])
+def test_who_waits_for_a_member_or_group_that_is_gone_waits_no_more(log: Log, target: str) -> None:
+    log.do(JoinQueue(Turn(LATE.format("w1"), "default", instances=(row("w1"),), target=target)))
+    assert lead(log) == ["LeaveQueue w1"]
+    assert "not found: " in log.machine.state.get(GPU_QUEUE, LATE.format("w1")).err
+
+
 def test_an_unpark_of_what_has_stopped_waits_no_more(log: Log) -> None:
     row = Instance("default", "c1", "c1", ONE, config={"limits.gpu": "1"}, profiles=("default",))
     log.do(CreateInstance(row, (Grant("gpu", "g1"),)))

@@ -24,14 +24,14 @@ def turn(id: str, name: str, since: int, **known: Any) -> Turn:
     return Turn(id, "default", instances=(row,), since=since, asked_at=1_800_000_000.0, **known)
 
 
-def ask(folder: Path, *wanted: tuple[str, str]) -> list[Any]:
+def ask(folder: Path, *wanted: tuple[str, str], more: tuple[Turn, ...] = ()) -> list[Any]:
     """The answers to these, of a member with one free GPU and two that wait for two each."""
 
     async def main() -> list[Any]:
         store = LocalStore()
         store.run(CreateDefaults())
         add(store, gpu("GPU-a"))
-        for one in (turn(TWO, "late", 9), turn(ONE, "first", 3, until=1_800_000_060.0)):
+        for one in (turn(TWO, "late", 9), turn(ONE, "first", 3, until=1_800_000_060.0), *more):
             store.put(GPU_QUEUE, one.id, one)
         async with asyncio.TaskGroup() as tasks:
             daemon = local_daemon(folder, store, tasks=tasks, beat=Beat(cast(Any, store)))
@@ -60,6 +60,16 @@ def test_the_queue_is_listed_in_order(tmp_path: Path) -> None:
         "index": first["index"],
     }  # fmt: skip
     assert (second["position"], second["until"], none["error_code"]) == (2, "", 404)
+
+
+def test_who_is_about_to_leave_the_queue_is_listed_with_the_reason(tmp_path: Path) -> None:
+    gone = Turn("3", "default", start="default/c1", since=10)
+    lost = turn("4", "c2", 11, target="n9")
+    [found] = ask(tmp_path, ("GET", "/1.0/gpu-queue?recursion=1"), more=(gone, lost))
+    assert [(row["id"], row["gpus"], row["reason"]) for row in found["metadata"][2:]] == [
+        ("3", 0, "The instance is gone"),
+        ("4", 0, "Member not found: n9"),
+    ]
 
 
 def test_a_start_that_is_granted_while_who_asked_is_answered_is_not_said_to_be_done(tmp_path: Path) -> None:
