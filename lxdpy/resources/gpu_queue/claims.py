@@ -166,7 +166,8 @@ def steps(state: State, online: Callable[[str], bool], now: float) -> Work[list[
     commands: list[Command] = [LeaveQueue(id, why) for id, why in lost.items()]
     kept = tuple(sorted(state.rows(GPUS_KEPT)))
     keepers = {row.turn for row in state.rows(GPUS_KEPT).values()}
-    if found.head and (kept != found.kept or keepers != {found.head}):
+    labels = {row.label for row in state.rows(GPUS_KEPT).values()}  # it may have been renamed
+    if found.head and (kept != found.kept or keepers != {found.head} or labels != {turns[found.head].label}):
         commands.append(KeepGpus(found.head, found.kept))
     elif not found.head and kept and not keepers & found.grants.keys():
         commands.append(KeepGpus(min(keepers)))

@@ -168,7 +168,10 @@ def test_a_start_waits_for_the_gpus_of_its_member(log: Log) -> None:
     turn = Turn(LATE.format("s1"), "default", start="default/c1")
     assert log.do(JoinQueue(turn)).error is None
     assert "already waits" in log.refused(JoinQueue(msgspec.structs.replace(turn, id="x")))
+    assert lead(log) == ["KeepGpus s1"]
     log.do(RenameInstance("default/c1", "c2"))
+    assert lead(log) == ["KeepGpus s1"]
+    assert {row.label for row in log.machine.state.rows(GPUS_KEPT).values()} == {"c2"}
     log.do(DeleteInstance("default/h2", "h2"))
     assert lead(log) == ["GrantTurn s1"]
     assert holders(log, "g2") == ["default/c2"]
