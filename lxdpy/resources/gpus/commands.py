@@ -31,6 +31,7 @@ class Grant(Stored, frozen=True):
     uuid: str
     sharing: Sharing = "exclusive"
     memory: int = 0
+    anew: bool = False  # held by it in another way until now: that hold ends, as its time is counted apart
 
 
 def forget_member(txn: Txn, member: str) -> None:
@@ -151,9 +152,10 @@ def grant(
         if mine is None or (mine.sharing, mine.memory) != (wish.sharing, wish.memory):
             _check_free(txn, row, others, wish)
             _check_kept(txn, row, order)
-        since = mine.since if mine else max(txn.now, row.freed)
+        freed = max(row.freed, account(txn, row, mine)) if mine and wish.anew else row.freed
+        since = mine.since if mine and not wish.anew else max(txn.now, freed)
         holder = Holder(instance, wish.device, wish.sharing, since, wish.memory, started)
-        txn.put(GPUS, row.uuid, replace(row, holders=(*others, holder)))
+        txn.put(GPUS, row.uuid, replace(row, holders=(*others, holder), freed=freed))
 
 
 def _check_free(txn: Txn, row: GpuRow, others: tuple[Holder, ...], wish: Grant) -> None:

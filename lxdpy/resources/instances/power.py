@@ -16,7 +16,7 @@ from cluster.scheduler.types import Ask
 from lxdpy.host import lxcfs, modules
 from lxdpy.host.idmap import Idmap, dump
 from lxdpy.host.undo import Undo
-from lxdpy.resources.gpus.commands import Grant, granted, preferred
+from lxdpy.resources.gpus.commands import Grant, granted, grants_held, preferred
 from lxdpy.resources.gpus.racing import unless_raced
 from lxdpy.resources.instances import devices as device_actions
 from lxdpy.resources.instances import (
@@ -163,7 +163,11 @@ def chosen(daemon: "Daemon", row: Instance, ask: Ask) -> tuple[Grant, ...]:
         if view.name == me
     ]
     mine = msgspec.structs.replace(ask, gpus=gpus, target=me)
-    return grants_of(mine, place(mine, here))
+    ways = {(own.device, own.uuid): own.sharing for own in grants_held(daemon.state, row.key, row.config)}
+    return tuple(
+        msgspec.structs.replace(new, anew=ways.get((new.device, new.uuid), new.sharing) != new.sharing)
+        for new in grants_of(mine, place(mine, here))
+    )
 
 
 async def stop(daemon: "Daemon", key: str, *, force: bool, timeout: float) -> None:

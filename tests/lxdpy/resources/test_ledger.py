@@ -9,6 +9,7 @@ from cluster.state.command import Command, entry_of
 from cluster.state.machine import Machine, Outcome
 from lxdpy.resources.gpus.commands import DrainGpu, Grant, ReportGpus, preferred
 from lxdpy.resources.gpus.model import GPUS, GpuRow
+from lxdpy.resources.gpus.usage import USAGE
 from lxdpy.resources.instances.commands import (
     CreateInstance,
     DeleteInstance,
@@ -152,6 +153,20 @@ def test_a_shared_hold_does_not_become_an_exclusive_one_beside_others(log: Log) 
     running(log, "c1", Grant("gpu", "g1", "shared"))
     log.do(create("c2", Grant("gpu", "g1", "shared")))
     assert "held by c2" in log.refused(update(log, "c1", Grant("gpu", "g1")))
+
+
+def test_time_is_counted_apart_for_each_way_in_which_a_gpu_was_held(log: Log) -> None:
+    running(log, "c1", Grant("gpu", "g1", "shared"))
+    [first] = log.machine.state.get(GPUS, "g1").holders
+    for _ in range(5):
+        log.do(create("c1"))  # refused, so only time goes by
+    log.do(update(log, "c1", Grant("gpu", "g1", anew=True)))
+    [now] = log.machine.state.get(GPUS, "g1").holders
+    assert (now.sharing, now.started) == ("exclusive", True)
+    log.do(SetInstanceStatus("default/c1", ONE, "Stopped"))
+    usage = log.machine.state.get(USAGE, "default/c1")
+    assert (usage.shared, usage.exclusive) == (now.since - first.since, usage.until - now.since)
+    assert usage.shared > 5
 
 
 def test_gpus_given_back_are_asked_for_first_at_the_next_start(log: Log) -> None:
