@@ -116,7 +116,7 @@ class GpuWatch:
         self._told_as = me
 
     async def release(self) -> None:
-        """Give back the GPUs of this member's instances that were created and not started in time.
+        """Give back the GPUs of this member's instances that are stopped and have no claim to them any more.
 
         Not before it knows what the cluster has agreed on: who was granted them may have started since, or
         is about to.
@@ -129,7 +129,7 @@ class GpuWatch:
                 continue  # it is being started just now, or deleted
             async with lock:
                 if key in overdue(self._daemon.state, self._daemon.member_id, time.time()):
-                    log.info("instance %s was not started: its GPUs are free again", key)
+                    log.info("instance %s is stopped: its GPUs are free again", key)
                     await self._daemon.store.propose(ReleaseGrants(key))
 
     def _look(self, member: str) -> tuple[Gpu, ...]:
@@ -245,7 +245,8 @@ def _told(known: GpuRow | None, seen: GpuRow) -> bool:
 def overdue(state: State, member: str, now: float) -> list[str]:
     """Keys of the member's stopped instances whose GPUs were granted by a create too long ago, sorted.
 
-    Not of those that the queue has granted theirs to: a start follows, however late.
+    Also of those that ran with them, and were to keep them until their `gpu.hold` was changed. Not of those
+    that the queue has granted theirs to: a start follows, however late.
     """
     due = {turn.start for turn in state.rows(GPU_QUEUE).values() if turn.status == "granted"}
     late = {
@@ -253,7 +254,7 @@ def overdue(state: State, member: str, now: float) -> list[str]:
         for gpu in state.rows(GPUS).values()
         if gpu.member == member
         for holder in gpu.holders
-        if not holder.started and holder.since + START_WITHIN < now
+        if holder.started or holder.since + START_WITHIN < now
     }
     return [key for key in sorted(late - due) if _idle(state, key, member)]
 

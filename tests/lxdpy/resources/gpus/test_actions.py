@@ -347,11 +347,14 @@ def test_grants_are_overdue_after_a_minute_but_not_of_others_nor_held_ones() -> 
     assert _late(**{"gpu.hold": "always"}) == []
 
 
-def test_grants_are_not_overdue_within_the_minute() -> None:
+@pytest.mark.parametrize(("ran", "hold", "found"), [(0, "", []), (1, "", ["default/c1"]), (1, "always", [])])
+def test_grants_are_not_overdue_within_the_minute_but_of_who_ran(
+    ran: int, hold: str, found: list[str]
+) -> None:
     store = LocalStore()
     add(store, gpu("GPU-1"))
-    created(store, "c1", "GPU-1")
-    assert overdue(store.state, MEMBER_ID, store.now + actions.START_WITHIN - 1) == []
+    created(store, "c1", "GPU-1", started=bool(ran), **{"gpu.hold": hold})  # type: ignore[arg-type]
+    assert overdue(store.state, MEMBER_ID, store.now + actions.START_WITHIN - 1) == found
 
 
 def test_an_instance_that_is_just_being_started_keeps_its_grant(tmp_path: Path) -> None:
