@@ -12,6 +12,7 @@ from cluster.membership.commands import RenameMember, leave, remove
 from cluster.membership.model import MEMBERS
 from cluster.state.command import Command
 from cluster.state.txn import Txn
+from lxdpy.resources.gpu_queue.commands import rename_target
 from lxdpy.resources.gpus import commands as gpus
 from lxdpy.resources.images import commands as images
 from lxdpy.resources.instances import commands as instances
@@ -68,7 +69,7 @@ class RemoveMember(Command, frozen=True, tag="member.remove"):
 
 
 class NameMember(Command, frozen=True, tag="member.name"):
-    """Give a member another name, also where its instances are that are to come back to it."""
+    """Give a member another name, also for instances that are to come back to it, or wait for its GPUs."""
 
     member: str
     name: str
@@ -77,6 +78,7 @@ class NameMember(Command, frozen=True, tag="member.name"):
         before = txn.get(MEMBERS, self.member).name
         RenameMember(self.member, self.name).apply(txn)
         rename_origin(txn, before, self.name)
+        rename_target(txn, before, self.name)
 
 
 COMMANDS: tuple[type[Command], ...] = (LeaveMember, RemoveMember, NameMember)

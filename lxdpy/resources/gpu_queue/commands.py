@@ -176,6 +176,13 @@ def check_fit(row: Instance, *, unparks: bool) -> None:
         raise Invalid("The instance is already running")
 
 
+def rename_target(txn: Txn, before: str, after: str) -> None:
+    """Who waits for GPUs of that member waits on for them."""
+    for turn in list(txn.rows(GPU_QUEUE).values()):
+        if turn.target == before:
+            txn.put(GPU_QUEUE, turn.id, replace(turn, target=after))
+
+
 def forgettable(state: Txn | State, before: float) -> list[Turn]:
     """By id."""
     return [

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from cluster.scheduler.queue import drained
+from lxdpy.resources.cluster.commands import NameMember
 from lxdpy.resources.gpu_queue.claims import Standing, standings, steps
 from lxdpy.resources.gpu_queue.commands import (
     CreateMany,
@@ -226,6 +227,12 @@ def test_who_waits_for_a_member_or_group_that_is_gone_waits_no_more(log: Log, ta
     log.do(JoinQueue(Turn(LATE.format("w1"), "default", instances=(row("w1"),), target=target)))
     assert lead(log) == ["LeaveQueue w1"]
     assert "not found: " in log.machine.state.get(GPU_QUEUE, LATE.format("w1")).err
+
+
+def test_who_waits_for_a_member_knows_it_by_its_new_name(log: Log) -> None:
+    log.do(JoinQueue(Turn(LATE.format("w1"), "default", instances=(row("w1"),), target="none")))
+    assert log.do(NameMember(ONE, "n1")).error is None
+    assert lead(log) == ["GrantTurn w1"]
 
 
 def test_an_unpark_of_what_has_stopped_waits_no_more(log: Log) -> None:
