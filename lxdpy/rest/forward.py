@@ -147,10 +147,11 @@ class Forwarder:
     async def download(self, owner: str, path: str, patience: float = STALLED_AFTER) -> AsyncIterator[bytes]:
         """The body of a raw answer, as it comes; given up after `patience` seconds without a byte.
 
-        Raises the member's error, or as `send`.
+        It is served once the other has applied what this member has: else it might not know yet why it is
+        asked. Raises the member's error, or as `send`.
         """
         member = find(self._store.state, owner)
-        mine = {REQUEST_ID: REQUEST.get()}
+        mine = {REQUEST_ID: REQUEST.get(), INDEX: str(self._store.state.index)}
         reply = await self._request(member, "GET", path, mine, None, patience=patience)
         async with reply:
             if reply.status != HTTPStatus.OK:

@@ -54,6 +54,11 @@ async def head(call: Call[None]) -> web.StreamResponse:
     return web.Response(headers={"Content-Length": "1234"})
 
 
+@routes.on("GET", "/index")
+async def index(call: Call[None]) -> web.StreamResponse:
+    return web.Response(text=call.request.headers.get(forward.INDEX, ""))
+
+
 COUNT = [0]
 ENDED: list[int | None] = []
 
@@ -309,5 +314,14 @@ def test_a_member_without_an_address_is_not_reachable(tmp_path: Path) -> None:
         made.all[0].store.put(MEMBERS, "f" * 12, Member("f" * 12, "n9"))
         status, answer = await made.ask(0, "GET", "/1.0/things/target?target=n9")
         assert (status, answer["error"]) == (503, "Member n9 has no address")
+
+    run(tmp_path, check)
+
+
+def test_what_is_downloaded_is_as_of_what_this_member_has_applied(tmp_path: Path) -> None:
+    async def check(made: Members) -> None:
+        daemon = made.all[0].daemon
+        parts = [part async for part in daemon.forwarder.download("n2", "/1.0/things/index")]
+        assert b"".join(parts).decode() == str(daemon.state.index)
 
     run(tmp_path, check)
