@@ -109,7 +109,8 @@ class Daemon:
 
     def spawn(self, work: Coroutine[object, object, object], name: str) -> None:
         """Let `work` go on by itself; its failure is logged under `name` and harms nothing else."""
-        self.tasks.create_task(guarded(work, name), name=name)
+        task = self.tasks.create_task(guarded(work, name), name=name)
+        task.add_done_callback(lambda _: work.close())  # it has not begun if all ends right now
 
     def forget_files(self, volume: str) -> None:
         """Remove the logs of an instance that is gone."""

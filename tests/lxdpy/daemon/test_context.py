@@ -1,6 +1,7 @@
-"""Waiting for a state: what one waiter makes of it is nothing to the others."""
+"""Waiting for a state: what one waiter makes of it is nothing to the others. Work that goes on by itself."""
 
 import asyncio
+import inspect
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,17 @@ def test_a_check_that_fails_ends_its_own_wait_only(tmp_path: Path) -> None:
             await waiting
 
     asyncio.run(story())
+
+
+def test_work_that_has_not_begun_when_all_ends_is_put_away(tmp_path: Path) -> None:
+    """Else it is complained of wherever the garbage is collected next."""
+    work = asyncio.sleep(0)
+
+    async def story() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            local_daemon(tmp_path, tasks=tasks).spawn(work, "work")
+            raise KeyError
+
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(story())
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
