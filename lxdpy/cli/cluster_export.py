@@ -26,6 +26,7 @@ from cluster.state.txn import Rows, State
 from cluster.tls.certificates import KeyPair, ensure
 from lxdpy.cli.output import note
 from lxdpy.cli.stopped import Stopped, locked, log_of, look, stopped
+from lxdpy.host import safe_yaml
 from lxdpy.host.paths import lxd_dir
 from lxdpy.resources.images.model import IMAGES
 from lxdpy.resources.instances.model import INSTANCES
@@ -51,11 +52,11 @@ class Text(msgspec.Struct, forbid_unknown_fields=True):
     tables: Plain
 
 
-class _Dumper(yaml.CSafeDumper):
+class _Dumper(safe_yaml.Dumper):
     """Certificates on lines of their own."""
 
 
-def _text(dumper: yaml.CSafeDumper, value: str) -> yaml.ScalarNode:
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     style = "|" if "\n" in value.rstrip("\n") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -122,7 +123,7 @@ def import_(source: Any, name: str | None, address: str | None, yes: bool) -> No
 def parsed(text: str) -> Text:
     """Raises Invalid."""
     try:
-        found = msgspec.convert(yaml.load(text, yaml.CSafeLoader), Text)
+        found = msgspec.convert(safe_yaml.load(text), Text)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(f"Not what `lxdpy cluster export` writes: {error}") from None
     if found.level > FEATURES:

@@ -9,6 +9,7 @@ import yaml
 
 from cluster.membership.model import name_of
 from cluster.state.txn import State
+from lxdpy.host import safe_yaml
 from lxdpy.host.backup_archive import CorruptBackup
 from lxdpy.host.shift import Unmap
 from lxdpy.resources.instances.expand import profiles_of
@@ -94,7 +95,7 @@ Loader.yaml_implicit_resolvers = {
 }
 
 
-class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+class Dumper(safe_yaml.Dumper):
     """Without aliases for what stands there twice. By libyaml 0.4 ms an instance, in Python 3."""
 
     def ignore_aliases(self, data: Any) -> bool:
