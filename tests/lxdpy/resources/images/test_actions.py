@@ -72,14 +72,19 @@ def test_what_the_cluster_may_know_by_now_stays(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-def test_what_was_sent_stays_though_it_was_deleted_just_before(tmp_path: Path) -> None:
+def receiving(root: Path, tasks: asyncio.TaskGroup) -> Daemon:
+    """With what a daemon needs to be sent images."""
     store = LocalStore()
     store.run(CreateDefaults())
+    daemon = local_daemon(root, store, tasks=tasks, pools=Pools())
+    daemon.images = ImageStore(root)
+    return daemon
 
+
+def test_what_was_sent_stays_though_it_was_deleted_just_before(tmp_path: Path) -> None:
     async def go() -> None:
         async with asyncio.TaskGroup() as tasks:
-            daemon = local_daemon(tmp_path, store, tasks=tasks, pools=Pools())
-            daemon.images = ImageStore(tmp_path)
+            daemon = receiving(tmp_path, tasks)
 
             def late() -> None:
                 for fingerprint in daemon.images.fingerprints():
@@ -91,27 +96,23 @@ def test_what_was_sent_stays_though_it_was_deleted_just_before(tmp_path: Path) -
                     assert answer.status == 202
                     for operation in daemon.operations.all():
                         await operation.wait()
-            [row] = store.state.rows(IMAGES).values()
+            [row] = daemon.state.rows(IMAGES).values()
             assert daemon.images.has(row.fingerprint)
 
     asyncio.run(go())
 
 
 def test_json_and_images_are_told_apart_where_curl_calls_both_a_form(tmp_path: Path) -> None:
-    store = LocalStore()
-    store.run(CreateDefaults())
-
     async def go() -> None:
         async with asyncio.TaskGroup() as tasks:
-            daemon = local_daemon(tmp_path, store, tasks=tasks, pools=Pools())
-            daemon.images = ImageStore(tmp_path)
+            daemon = receiving(tmp_path, tasks)
             async with serving(daemon, routes) as client:
                 for body, status in ((b' {"source": {"type": "nothing"}}', 501), (unified(), 202)):
                     answer = await client.reply("POST", "/1.0/images", body, **{"Content-Type": FORM})
                     assert answer.status == status
                 for operation in daemon.operations.all():
                     await operation.wait()
-        [row] = store.state.rows(IMAGES).values()
+        [row] = daemon.state.rows(IMAGES).values()
         assert row.fingerprint == hashlib.sha256(unified()).hexdigest()
 
     asyncio.run(go())
